@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/weirhq/weir/sfapi"
+	"github.com/weirhq/weir/sfapi/sftest"
+)
+
+// simulatedOrg is a Salesforce org behind real HTTP on loopback.
+type simulatedOrg struct {
+	sim    *sftest.Sim
+	org    *sftest.Org
+	server *http.Server
+	served chan error
+}
+
+func startOrg(accounts, contacts int) (*simulatedOrg, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	sim := sftest.New(&sftest.Config{BaseURL: "http://" + ln.Addr().String()})
+	o := &simulatedOrg{
+		sim: sim, org: sim.AddOrg(nil),
+		server: &http.Server{Handler: sim, ReadHeaderTimeout: 10 * time.Second},
+		served: make(chan error, 1),
+	}
+	o.org.Seed("Account", accounts, 1)
+	o.org.Seed("Contact", contacts, 2)
+	go func() { o.served <- o.server.Serve(ln) }()
+	return o, nil
+}
+
+func (o *simulatedOrg) close() {
+	_ = o.server.Close() // its clients have stopped
+	<-o.served
+}
+
+func (o *simulatedOrg) url() string { return o.sim.LoginURL() }
+
+func (o *simulatedOrg) grant() sfapi.Secret { return sfapi.Secret(o.org.Grant()) }
+
+func (o *simulatedOrg) app() *sfapi.App {
+	return &sfapi.App{ClientID: sftest.DefaultClientID, ClientSecret: sftest.DefaultClientSecret, LoginURL: o.url()}
+}
+
+// apiCalls counts the calls that the org counts against its daily limit.
+func (o *simulatedOrg) apiCalls() int { return o.org.DailyUsage() }
+
+// change updates and deletes Accounts in the org, as its users would.
+func (o *simulatedOrg) change(changed, deleted int) {
+	live := 0
+	for _, row := range o.org.Rows("Account") {
+		switch {
+		case row.Deleted:
+			continue
+		case live < changed:
+			o.org.Update("Account", row.ID, sftest.Record{"Phone": fmt.Sprintf("+49 30 %06d", live)})
+		case live < changed+deleted:
+			o.org.Delete("Account", row.ID)
+		default:
+			return
+		}
+		live++
+	}
+}
+
+// contactsWritten counts the records that the demo wrote, each once: the org
+// refuses a second one with the same external id.
+func (o *simulatedOrg) contactsWritten() int {
+	n := 0
+	for _, row := range o.org.Rows("Contact") {
+		if id, _ := row.Fields["Ext_Id__c"].(string); strings.HasPrefix(id, "lead-") && !row.Deleted {
+			n++
+		}
+	}
+	return n
+}
+
+// compare reads the mirror tables and compares each row with the org's.
+func (d *demo) compare(ctx context.Context) error {
+	for _, object := range []string{"Account", "Contact"} {
+		type key struct {
+			stamp   string
+			deleted bool
+		}
+		want := make(map[string]key)
+		live := 0
+		for _, row := range d.org.org.Rows(object) {
+			want[string(row.ID)] = key{row.Stamp.UTC().Format(time.RFC3339), row.Deleted}
+			if !row.Deleted {
+				live++
+			}
+		}
+		rows, err := d.db.QueryContext(ctx, fmt.Sprintf(`SELECT id, system_modstamp, is_deleted FROM %s WHERE org = ?`, strings.ToLower("salesforce_"+object)), d.orgID)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		mirrored, mirroredLive := 0, 0
+		for rows.Next() {
+			var id, stamp string
+			var deleted bool
+			if err := rows.Scan(&id, &stamp, &deleted); err != nil {
+				return err
+			}
+			at, err := time.Parse(time.RFC3339, stamp)
+			if err != nil {
+				return err
+			}
+			if got := (key{at.UTC().Format(time.RFC3339), deleted}); got != want[id] {
+				return fmt.Errorf("%s %s: the mirror has %v, the org %v", object, id, got, want[id])
+			}
+			mirrored++
+			if !deleted {
+				mirroredLive++
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		if mirrored != len(want) {
+			return fmt.Errorf("%s: %d rows in the mirror, %d in the org", object, mirrored, len(want))
+		}
+		d.printf("  %s: %d live rows in the mirror, %d in the org; %d deleted rows in both.\n", object, mirroredLive, live, mirrored-mirroredLive)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package runner
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"github.com/weirhq/weir/jobs"
+	"github.com/weirhq/weir/sfapi"
+)
+
+// Config configures a Runner. App and Sealer are required; the zero value of
+// every other field is its default.
+type Config[TTx any] struct {
+	// App is the OAuth app that orgs are connected with.
+	App *sfapi.App
+
+	// Sealer encrypts the orgs' secrets before they reach the database. A
+	// tink.AEAD is one.
+	Sealer Sealer
+
+	// Handlers says what the worker does with each object. Nil makes a runner
+	// that only enqueues: Start returns an error.
+	Handlers *jobs.Handlers[TTx]
+
+	// River is the base of River's client configuration, for apps that run
+	// jobs of their own beside Weir's: their Workers, Queues and middleware
+	// are kept, Weir's are added to them (to the given Workers bundle too).
+	River *river.Config
+
+	// Logger defaults to slog.Default.
+	Logger *slog.Logger
+
+	// Transport carries the calls to Salesforce. Defaults to App.Transport,
+	// and without it to one made for the purpose.
+	Transport http.RoundTripper
+
+	// SyncWorkers and WriteWorkers bound the jobs of each lane that this
+	// process works at once. Default to 16 each.
+	SyncWorkers, WriteWorkers int
+
+	// SyncWindow and WriteWindow bound the jobs of one org in flight over all
+	// processes. Default to 4 and 1; with 1 the jobs of a lane keep their
+	// order.
+	SyncWindow, WriteWindow int
+
+	// Slice is how long a built-in job runs before it saves how far it came
+	// and lets others through. Defaults to 60 seconds.
+	Slice time.Duration
+
+	// Overlap is how far below its cursor an incremental sync reads again,
+	// for rows that became visible late. Defaults to 5 minutes; -1 reads
+	// nothing again.
+	Overlap time.Duration
+
+	// DeadWorkerAfter is the age of a heartbeat at which a process is taken
+	// for dead and its jobs are put back. Defaults to 60 seconds.
+	DeadWorkerAfter time.Duration
+
+	// StopTimeout is how long Stop lets jobs checkpoint before it cancels
+	// their contexts. Defaults to 10 seconds.
+	StopTimeout time.Duration
+}
+
+const (
+	defaultWorkers         = 16
+	defaultSyncWindow      = 4
+	defaultWriteWindow     = 1
+	defaultSlice           = 60 * time.Second
+	defaultOverlap         = 5 * time.Minute
+	defaultDeadWorkerAfter = 60 * time.Second
+	defaultStopTimeout     = 10 * time.Second
+	minDeadWorkerAfter     = time.Second
+	maxOverlap             = 30 * 24 * time.Hour
+)
+
+// ConfigError says which field of a Config is wrong, and why.
+type ConfigError struct {
+	Field   string
+	Message string
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string { return "runner: Config." + e.Field + " " + e.Message }
+
+// withDefaults returns a copy with every default filled in, or all that is
+// wrong with it, joined.
+func (c *Config[TTx]) withDefaults() (*Config[TTx], error) {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, &ConfigError{field, fmt.Sprintf(format, args...)})
+	}
+	out := Config[TTx]{}
+	if c != nil {
+		out = *c
+	}
+	if out.App == nil {
+		bad("App", "is required")
+	} else if err := out.App.Validate(); err != nil {
+		bad("App", "is not usable: %v", err)
+	}
+	if out.Sealer == nil {
+		bad("Sealer", "is required: without one the orgs' tokens would lie in the database in clear")
+	}
+	if out.Handlers != nil {
+		if err := out.Handlers.Validate(); err != nil {
+			bad("Handlers", "are not usable: %v", err)
+		}
+	}
+	if out.Logger == nil {
+		out.Logger = slog.Default()
+	}
+	if out.Transport == nil && out.App != nil {
+		out.Transport = out.App.Transport
+	}
+	number := func(field string, v *int, def int) {
+		if *v < 0 {
+			bad(field, "is %d, at least 1 is needed", *v)
+		}
+		if *v == 0 {
+			*v = def
+		}
+	}
+	number("SyncWorkers", &out.SyncWorkers, defaultWorkers)
+	number("WriteWorkers", &out.WriteWorkers, defaultWorkers)
+	number("SyncWindow", &out.SyncWindow, defaultSyncWindow)
+	number("WriteWindow", &out.WriteWindow, defaultWriteWindow)
+	duration := func(field string, v *time.Duration, def, least, most time.Duration) {
+		if *v == 0 {
+			*v = def
+		}
+		if *v < least || (most > 0 && *v > most) {
+			bad(field, "is %v, out of bounds", *v)
+		}
+	}
+	duration("Slice", &out.Slice, defaultSlice, time.Millisecond, 0)
+	duration("DeadWorkerAfter", &out.DeadWorkerAfter, defaultDeadWorkerAfter, minDeadWorkerAfter, 0)
+	duration("StopTimeout", &out.StopTimeout, defaultStopTimeout, 0, 0)
+	if out.Overlap == -1 {
+		out.Overlap = 0
+	} else {
+		duration("Overlap", &out.Overlap, defaultOverlap, 0, maxOverlap)
+	}
+	if out.River != nil {
+		if out.River.Schema != "" {
+			bad("River", "has Schema %q: Weir's tables stand in the first schema of search_path, and River's with them", out.River.Schema)
+		}
+		if id := out.River.ID; id != "" && !processIDPattern.MatchString(id) {
+			bad("River", "has ID %q, which is not usable", id)
+		}
+		for name := range out.River.Queues {
+			if strings.HasPrefix(name, "sf_") {
+				bad("River", "has queue %q: names that begin with sf_ are Weir's", name)
+			}
+		}
+	}
+	return &out, errors.Join(errs...)
+}
+
+var processIDPattern = regexp.MustCompile(`^[^\x00-\x1f]{1,100}$`)
+
+// newProcessID names this process in River's jobs and in our heartbeats.
+func newProcessID() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%.60s_%d_%s", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Text()[:10])
+}

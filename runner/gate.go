@@ -1,0 +1,168 @@
+package runner
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/tidwall/gjson"
+
+	"github.com/weirhq/weir/breaker"
+	"github.com/weirhq/weir/runner/internal/store"
+)
+
+const (
+	// gateTick is how often the gate looks without having been woken: for
+	// scheduled jobs that came due and for notifications that were lost.
+	gateTick = time.Second
+
+	// gatePause is the least time between two looks.
+	gatePause = 2 * time.Millisecond
+
+	// maxAdmitted bounds a run queue over all orgs. What waits in it no longer
+	// waits in its lane, so it is kept short; workers must not run dry.
+	maxAdmitted = 2000
+
+	// insertTopic is River's notification of an insert; a contract test in the
+	// stores pins it.
+	insertTopic = "river_insert"
+)
+
+// gate lets waiting jobs of open lanes into the run queues. Every process has
+// one, and one at a time acts.
+type gate[TTx any] struct {
+	runner *Runner[TTx]
+	wake   chan struct{} // holds one: a look is due
+}
+
+func newGate[TTx any](r *Runner[TTx]) *gate[TTx] {
+	return &gate[TTx]{runner: r, wake: make(chan struct{}, 1)}
+}
+
+func (g *gate[TTx]) due() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run looks whenever it is due, until ctx ends.
+func (g *gate[TTx]) run(ctx context.Context) {
+	after := make(map[breaker.Lane]string)
+	for {
+		moved, err := g.look(ctx, after)
+		if ctx.Err() != nil {
+			return
+		}
+		pause := gatePause
+		if err != nil {
+			g.runner.logger.ErrorContext(ctx, "gate", "error", err)
+			pause = gateTick
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+		if moved > 0 || err != nil {
+			continue
+		}
+		tick := time.NewTimer(gateTick + rand.N(gateTick/4))
+		select {
+		case <-g.wake:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		tick.Stop()
+	}
+}
+
+func (g *gate[TTx]) look(ctx context.Context, after map[breaker.Lane]string) (moved int, err error) {
+	cfg := g.runner.config
+	windows := map[breaker.Lane]int{breaker.Sync: cfg.SyncWindow, breaker.Write: cfg.WriteWindow}
+	for _, lane := range breaker.AllLanes() {
+		a, err := g.runner.store.Admit(ctx, &store.AdmitParams{
+			Lane: lane, Window: windows[lane], Max: maxAdmitted, After: after[lane],
+		})
+		if err != nil {
+			return moved, err
+		}
+		after[lane] = a.After
+		moved += a.Jobs
+	}
+	return moved, nil
+}
+
+// listen wakes the gate when a job is inserted into a lane, by any process.
+func (g *gate[TTx]) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		l := g.runner.store.Driver().GetListener(&riverdriver.GetListenenerParams{})
+		if err := g.listenOn(ctx, l); err != nil && ctx.Err() == nil {
+			g.runner.logger.WarnContext(ctx, "gate listens again", "error", err)
+		}
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		_ = l.Close(closing) // the connection is gone either way
+		cancel()
+		sleep(ctx, gateTick)
+	}
+}
+
+func (g *gate[TTx]) listenOn(ctx context.Context, l riverdriver.Listener) error {
+	if err := l.Connect(ctx); err != nil {
+		return err
+	}
+	if err := l.Listen(ctx, insertTopic); err != nil {
+		return err
+	}
+	g.due()
+	for {
+		n, err := l.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		if queue := gjson.Get(n.Payload, "queue").String(); isLane(queue) {
+			g.due()
+		}
+	}
+}
+
+func isLane(queue string) bool {
+	_, _, ok := breaker.ParseQueue(queue)
+	return ok && strings.HasPrefix(queue, "sf_")
+}
+
+// watchFinished wakes the gate when a lane job of this process is done with,
+// and recorded so: its place in the window is free.
+func (g *gate[TTx]) watchFinished(ctx context.Context) {
+	events, cancel := g.runner.river.Subscribe(
+		river.EventKindJobCompleted, river.EventKindJobFailed, river.EventKindJobSnoozed,
+		river.EventKindJobCancelled, river.EventKindJobInterrupted,
+	)
+	defer cancel()
+	for {
+		select {
+		case e, open := <-events:
+			if !open {
+				return
+			}
+			if e.Job != nil && strings.HasPrefix(e.Job.Queue, "sf_") {
+				g.due()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sleep waits, and reports whether ctx still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

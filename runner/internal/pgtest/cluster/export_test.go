@@ -1,0 +1,7 @@
+package cluster
+
+// For package cluster_test.
+var (
+	FindBinariesIn = findBinaries
+	OpenToAll      = openToAll
+)

@@ -1,0 +1,7 @@
+package pgtest
+
+// For package pgtest_test.
+var (
+	DatabaseName = databaseName
+	WithDatabase = withDatabase
+)

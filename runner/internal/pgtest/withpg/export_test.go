@@ -1,0 +1,8 @@
+package main
+
+// For package main_test.
+var (
+	HowToGetPostgres = howToGetPostgres
+	Main             = main
+	Modules          = modules
+)

@@ -1,0 +1,243 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weirhq/weir/jobs"
+	"github.com/weirhq/weir/runner/internal/store"
+	"github.com/weirhq/weir/sfapi"
+)
+
+// OrgState says whether an org has a usable grant.
+type OrgState string
+
+// The states of an org.
+const (
+	OrgConnected    OrgState = "connected"
+	OrgRevoked      OrgState = "revoked"      // its grant is dead: connect it again
+	OrgDisconnected OrgState = "disconnected" // by Disconnect; its secrets are gone
+)
+
+// Org is a connected Salesforce organization.
+type Org struct {
+	ID          sfapi.OrgID
+	Label       string // the app's own name for it
+	LoginURL    string
+	InstanceURL string
+	UserID      string // of the connected user, 18 characters
+	State       OrgState
+
+	// Generation counts the org's credentials: each connect and each refresh
+	// raises it.
+	Generation int64
+
+	// APIUsed and APILimit are the org's daily API requests as Salesforce last
+	// told them, at APIAt; all zero before the first call.
+	APIUsed, APILimit int
+	APIAt             time.Time
+
+	ConnectedAt, UpdatedAt time.Time
+}
+
+func publicOrg(o *store.Org) *Org {
+	return &Org{
+		ID: o.ID, Label: o.Label, LoginURL: o.LoginURL, InstanceURL: o.InstanceURL, UserID: o.UserID,
+		State: OrgState(o.State), Generation: o.Generation,
+		APIUsed: o.UsageUsed, APILimit: o.UsageLimit, APIAt: o.UsageAt,
+		ConnectedAt: o.ConnectedAt, UpdatedAt: o.UpdatedAt,
+	}
+}
+
+// Orgs is the registry of orgs.
+type Orgs[TTx any] struct{ runner *Runner[TTx] }
+
+// Orgs returns the registry of orgs.
+func (r *Runner[TTx]) Orgs() *Orgs[TTx] { return &Orgs[TTx]{r} }
+
+// ConnectParams is a grant for an org: RefreshToken, or Token where the app
+// made the exchange itself (sfapi.App.ExchangeCode and its siblings).
+type ConnectParams struct {
+	// RefreshToken is exchanged at LoginURL at once: that proves the grant,
+	// names the org, and where tokens rotate, spends it. Do not use it again
+	// elsewhere.
+	RefreshToken sfapi.Secret
+
+	// Token is the answer of a token endpoint, in place of RefreshToken.
+	Token *sfapi.Token
+
+	// LoginURL is the org's login host. Defaults to the App's.
+	LoginURL string
+
+	// Label is the app's own name for the org. Empty keeps the one it has.
+	Label string
+}
+
+// saveGrantTimeout bounds the attempts to save a grant that Salesforce has
+// already rotated: losing it means asking the customer again.
+const saveGrantTimeout = 30 * time.Second
+
+// Connect registers an org with a grant, or gives a known org a new one. It
+// reports whether the org is new. An error of the token endpoint is an
+// *sfapi.Error; nothing is stored then.
+func (o *Orgs[TTx]) Connect(ctx context.Context, p *ConnectParams) (org *Org, created bool, err error) {
+	if p == nil || (p.RefreshToken == "") == (p.Token == nil) {
+		return nil, false, &jobs.FieldError{Field: "RefreshToken", Message: "exactly one of RefreshToken and Token is needed"}
+	}
+	r := o.runner
+	login := p.LoginURL
+	if login == "" {
+		login = r.app.LoginURL
+	}
+	tok := p.Token
+	if tok == nil {
+		if tok, err = r.app.RefreshToken(ctx, login, p.RefreshToken); err != nil {
+			return nil, false, fmt.Errorf("connect org: %w", err)
+		}
+		if tok.Refresh == "" {
+			tok.Refresh = p.RefreshToken
+		}
+	}
+	cred, err := r.tokens.Seal(tok.Org, tok)
+	if err != nil {
+		return nil, false, fmt.Errorf("connect org %s: %w", tok.Org, err)
+	}
+	cred.LoginURL = login
+	row := &store.Org{
+		ID: tok.Org, Label: p.Label, LoginURL: login, InstanceURL: tok.InstanceURL,
+		UserID: tok.UserID, State: store.OrgConnected,
+	}
+	if created, err = r.saveGrant(ctx, row, cred); err != nil {
+		return nil, false, fmt.Errorf("connect org %s: %w", tok.Org, err)
+	}
+	r.tokens.Changed(tok.Org)
+	org, err = o.Get(ctx, tok.Org)
+	return org, created, err
+}
+
+// saveGrant stores a grant, again and again while the database is away: a
+// rotated refresh token exists nowhere else.
+func (r *Runner[TTx]) saveGrant(ctx context.Context, row *store.Org, cred *store.Credential) (created bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveGrantTimeout)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err = r.store.InTx(ctx, func(ctx context.Context, tx TTx) error {
+			created, err = r.store.ConnectOrgTx(ctx, tx, row, cred)
+			return err
+		})
+		if err == nil {
+			return created, nil
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false, err
+		}
+	}
+}
+
+// Get returns an org; ErrOrgNotFound when it was never connected.
+func (o *Orgs[TTx]) Get(ctx context.Context, id sfapi.OrgID) (*Org, error) {
+	id, err := sfapi.ParseOrgID(string(id))
+	if err != nil {
+		return nil, err
+	}
+	row, err := o.runner.store.Org(ctx, id)
+	if errors.Is(err, jobs.ErrNotFound) {
+		return nil, fmt.Errorf("org %s: %w", id, ErrOrgNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("org %s: %w", id, err)
+	}
+	return publicOrg(row), nil
+}
+
+// OrgListParams selects orgs. The zero value selects the first 100 by id.
+type OrgListParams struct {
+	After sfapi.OrgID // ids after this one
+	Limit int         // defaults to 100, at most 1,000
+	Query string      // part of the id or the label, without regard to case
+}
+
+// maxOrgList bounds a page of List.
+const maxOrgList = 1000
+
+// List returns orgs by id. A full page may be followed by another: ask again
+// with After set to its last id.
+func (o *Orgs[TTx]) List(ctx context.Context, p *OrgListParams) ([]*Org, error) {
+	f := store.OrgFilter{Limit: 100}
+	if p != nil {
+		f.After, f.Query = string(p.After), p.Query
+		if p.Limit != 0 {
+			f.Limit = p.Limit
+		}
+	}
+	if f.Limit < 0 || f.Limit > maxOrgList {
+		return nil, &jobs.FieldError{Field: "Limit", Message: fmt.Sprintf("%d is not between 1 and %d", f.Limit, maxOrgList)}
+	}
+	rows, err := o.runner.store.ListOrgs(ctx, &f)
+	if err != nil {
+		return nil, fmt.Errorf("list orgs: %w", err)
+	}
+	out := make([]*Org, len(rows))
+	for i, row := range rows {
+		out[i] = publicOrg(row)
+	}
+	return out, nil
+}
+
+// disconnectBatch is how many jobs one statement cancels.
+const disconnectBatch = 5000
+
+// disconnectReason is why the jobs of a disconnected org are cancelled.
+const disconnectReason = "org disconnected"
+
+// Disconnect revokes the grant at Salesforce, forgets the org's secrets and
+// cancels its jobs. What was synced and written stays, and so does the org's
+// row. A revoke call that Salesforce refuses is logged and changes nothing
+// else. ErrOrgNotFound when the org was never connected.
+func (o *Orgs[TTx]) Disconnect(ctx context.Context, id sfapi.OrgID) error {
+	r := o.runner
+	org, err := o.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := r.revokeGrant(ctx, org); err != nil {
+		r.logger.WarnContext(ctx, "revoke grant", "org", org.ID, "error", err)
+	}
+	err = r.store.InTx(ctx, func(ctx context.Context, tx TTx) error {
+		return r.store.DisconnectOrgTx(ctx, tx, org.ID)
+	})
+	if err != nil {
+		return fmt.Errorf("disconnect org %s: %w", org.ID, err)
+	}
+	r.tokens.Changed(org.ID)
+	for {
+		batch, err := r.store.CancelOrgBatch(ctx, org.ID, disconnectReason, disconnectBatch)
+		if err != nil {
+			return fmt.Errorf("disconnect org %s: cancel jobs: %w", org.ID, err)
+		}
+		if !batch.More {
+			break
+		}
+	}
+	if _, err := r.store.CancelWrites(ctx, org.ID); err != nil {
+		return fmt.Errorf("disconnect org %s: cancel writes: %w", org.ID, err)
+	}
+	return nil
+}
+
+// revokeGrant tells Salesforce to revoke the org's grant.
+//
+// https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_revoke_token.htm
+func (r *Runner[TTx]) revokeGrant(ctx context.Context, org *Org) error {
+	secret, err := r.tokens.Grant(ctx, org.ID)
+	if err != nil || secret == "" {
+		return err
+	}
+	return r.app.Revoke(ctx, org.LoginURL, secret)
+}

@@ -1,0 +1,137 @@
+package runnerpgx
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirhq/weir/breaker"
+	"github.com/weirhq/weir/runner/internal/store"
+	"github.com/weirhq/weir/sfapi"
+)
+
+// cancelOrg cancels a batch. $1 are the org's lanes, $2 the org, $3 the
+// reason, $4 the limit.
+//
+// The row of a running job is never set to cancelled: River's completer would
+// leave it alone, and the worker would go on. It gets cancel_attempted_at, as
+// River's own JobCancel gives it, and the notification, which names the queue
+// that the worker's producer works although the row moves to its lane. All
+// jobs move there, so that those of the org are found together again.
+const cancelOrg = `
+WITH found AS MATERIALIZED (
+	(SELECT id FROM river_job
+	WHERE state = 'running' AND NOT metadata ? 'cancel_attempted_at'
+		AND (queue = ANY($1) OR (queue IN ('sf_run_sync', 'sf_run_write') AND args ->> 'org' = $2)))
+	UNION ALL
+	(SELECT id FROM river_job
+	WHERE state IN ` + waiting + ` AND queue IN ('sf_run_sync', 'sf_run_write') AND args ->> 'org' = $2)
+	UNION ALL
+	(SELECT id FROM river_job WHERE state IN ` + waiting + ` AND queue = ANY($1))
+	LIMIT $4::bigint + 1
+), free AS MATERIALIZED (
+	SELECT river_job.id, state = 'running' AS running, 'sf_run_' || substring(queue from '(sync|write)$') AS run_queue
+	FROM river_job
+	WHERE id IN (SELECT id FROM found LIMIT $4)
+		AND (state IN ` + waiting + ` OR (state = 'running' AND NOT metadata ? 'cancel_attempted_at'))
+	FOR UPDATE SKIP LOCKED
+), told AS MATERIALIZED (
+	SELECT pg_notify(current_schema() || '.` + topicControl + `',
+		json_build_object('action', 'cancel', 'job_id', id, 'queue', run_queue)::text)
+	FROM free WHERE running
+), cancelled AS (
+	UPDATE river_job SET
+		queue = ` + homeLane + `,
+		state = CASE WHEN free.running THEN state ELSE 'cancelled' END,
+		finalized_at = CASE WHEN free.running THEN finalized_at ELSE now() END,
+		metadata = metadata || jsonb_build_object('cancel_attempted_at', now(), '` + store.MetadataCancelReason + `', $3::text)
+	FROM free WHERE river_job.id = free.id
+	RETURNING free.running
+)
+SELECT (SELECT count(*) FROM cancelled WHERE NOT running), (SELECT count(*) FROM told),
+	(SELECT count(*) FROM found) > (SELECT count(*) FROM free),
+	coalesce((SELECT min(id) FROM found WHERE id NOT IN (SELECT id FROM free)), 0)`
+
+// CancelOrgBatch implements store.River.
+func (d *db) CancelOrgBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (*store.CancelledBatch, error) {
+	var (
+		b    store.CancelledBatch
+		left int64
+	)
+	err := d.pool.QueryRow(ctx, cancelOrg, laneQueues(org), string(org), reason, limit).
+		Scan(&b.Cancelled, &b.Signalled, &b.More, &left)
+	if err == nil && b.More && b.Cancelled+b.Signalled == 0 {
+		err = d.awaitJob(ctx, left)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cancel jobs of org %s: %w", org, err)
+	}
+	return &b, nil
+}
+
+// awaitJob returns when no other transaction has the job locked. It is for a
+// caller that would come back at once, having been able to do nothing. It holds
+// nothing while it waits.
+func (d *db) awaitJob(ctx context.Context, id int64) error {
+	_, err := d.pool.Exec(ctx, `SELECT FROM river_job WHERE id = $1 FOR UPDATE`, id)
+	return err
+}
+
+// requeueCancelled puts a batch back. $1 and $2 are the org's lanes, $3 the
+// reason, $4 the limit. What River's JobRetry changes is changed here too, but
+// for scheduled_at, which is a job's place in its lane.
+const requeueCancelled = `
+WITH found AS MATERIALIZED (
+	(SELECT id FROM river_job
+	WHERE state = 'cancelled' AND queue = $1 AND metadata ->> '` + store.MetadataCancelReason + `' = $3
+	ORDER BY priority, scheduled_at, id LIMIT $4::bigint + 1)
+	UNION ALL
+	(SELECT id FROM river_job
+	WHERE state = 'cancelled' AND queue = $2 AND metadata ->> '` + store.MetadataCancelReason + `' = $3
+	ORDER BY priority, scheduled_at, id LIMIT $4::bigint + 1)
+	LIMIT $4::bigint + 1
+), free AS MATERIALIZED (
+	SELECT id, unique_key, unique_states FROM river_job
+	WHERE id IN (SELECT id FROM found LIMIT $4) AND state = 'cancelled'
+	FOR UPDATE SKIP LOCKED
+), judged AS MATERIALIZED (
+	SELECT id, unique_key IS NOT NULL AND unique_states IS NOT NULL AND (
+		row_number() OVER (PARTITION BY unique_key ORDER BY id) > 1
+		OR EXISTS (
+			SELECT FROM river_job other
+			WHERE other.unique_key = free.unique_key AND other.unique_states IS NOT NULL
+				AND river_job_state_in_bitmask(other.unique_states, other.state)
+				AND other.id <> free.id)) AS taken
+	FROM free
+), requeued AS (
+	UPDATE river_job SET
+		state = (CASE WHEN taken THEN 'cancelled' WHEN scheduled_at > now() THEN 'scheduled' ELSE 'available' END)::river_job_state,
+		finalized_at = CASE WHEN taken THEN finalized_at END,
+		max_attempts = CASE WHEN NOT taken AND attempt >= max_attempts THEN attempt + 1 ELSE max_attempts END,
+		metadata = CASE WHEN taken THEN metadata ELSE metadata - 'cancel_attempted_at' END - '` + store.MetadataCancelReason + `'
+	FROM judged WHERE river_job.id = judged.id
+	RETURNING river_job.queue, taken
+), woken AS (
+	SELECT pg_notify(current_schema() || '.` + topicInsert + `', json_build_object('queue', queue)::text)
+	FROM (SELECT DISTINCT queue FROM requeued WHERE NOT taken) lane
+)
+SELECT (SELECT count(*) FROM requeued WHERE NOT taken), (SELECT count(*) FROM woken),
+	(SELECT count(*) FROM found) > (SELECT count(*) FROM free),
+	(SELECT count(*) FROM requeued),
+	coalesce((SELECT min(id) FROM found WHERE id NOT IN (SELECT id FROM free)), 0)`
+
+// RequeueCancelledBatch implements store.River.
+func (d *db) RequeueCancelledBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (n int, more bool, err error) {
+	var (
+		woken, changed int
+		left           int64
+	)
+	err = d.pool.QueryRow(ctx, requeueCancelled, breaker.Sync.Queue(org), breaker.Write.Queue(org), reason, limit).
+		Scan(&n, &woken, &more, &changed, &left)
+	if err == nil && more && changed == 0 {
+		err = d.awaitJob(ctx, left)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("requeue cancelled jobs of org %s: %w", org, err)
+	}
+	return n, more, nil
+}

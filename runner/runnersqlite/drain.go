@@ -1,0 +1,197 @@
+package runnersqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/weirhq/weir/jobs"
+	"github.com/weirhq/weir/runner/internal/store"
+	"github.com/weirhq/weir/sfapi"
+)
+
+// BeginDrain implements jobs.WriteStore.
+func (d *db) BeginDrain(ctx context.Context, org sfapi.OrgID, object string, jobID int64) (epoch int64, err error) {
+	err = d.InTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var holder int64
+		err := tx.QueryRowContext(ctx, `SELECT lease_job FROM weir_drain WHERE org = ? AND object = ?`, string(org), object).Scan(&holder)
+		if err != nil && !noRows(err) {
+			return err
+		}
+		free, err := leaseFree(ctx, tx, holder, jobID)
+		if err != nil {
+			return err
+		}
+		if !free {
+			return jobs.ErrBusy
+		}
+		return tx.QueryRowContext(ctx, `
+			INSERT INTO weir_drain (org, object, epoch, lease_job) VALUES (?, ?, 1, ?)
+			ON CONFLICT (org, object) DO UPDATE SET epoch = epoch + 1, lease_job = excluded.lease_job
+			RETURNING epoch`, string(org), object, jobID).Scan(&epoch)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("begin drain of %s %s: %w", org, object, err)
+	}
+	return epoch, nil
+}
+
+// NextRows implements jobs.WriteStore. Without statistics SQLite might walk the
+// whole log by id; the index is named.
+func (d *db) NextRows(ctx context.Context, org sfapi.OrgID, object string, limit int) ([]*jobs.WriteRow, error) {
+	rows, err := d.pool.QueryContext(ctx, `
+		SELECT coalesce(r.carried, r.payload), `+rowColumns+`
+		FROM weir_write_record r INDEXED BY weir_write_record_open CROSS JOIN weir_write w ON w.id = r.write_id
+		WHERE r.org = ? AND r.object = ? AND r.status IN ('pending', 'sent') AND r.merged_into IS NULL
+		ORDER BY r.id LIMIT ?`, string(org), object, limit)
+	list, err := collect(rows, err, scanRow)
+	if err != nil {
+		return nil, fmt.Errorf("read write log of %s %s: %w", org, object, err)
+	}
+	return list, nil
+}
+
+// inDrain runs fn in a transaction that holds the drain's lease.
+func (d *db) inDrain(ctx context.Context, org sfapi.OrgID, object string, epoch int64, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return d.InTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var one int
+		err := tx.QueryRowContext(ctx, `SELECT 1 FROM weir_drain WHERE org = ? AND object = ? AND epoch = ?`, string(org), object, epoch).Scan(&one)
+		if noRows(err) {
+			return jobs.ErrLeaseLost
+		}
+		if err != nil {
+			return err
+		}
+		return fn(ctx, tx)
+	})
+}
+
+// MarkSent implements jobs.WriteStore.
+func (d *db) MarkSent(ctx context.Context, org sfapi.OrgID, object string, epoch int64, ids []int64, merged map[int64]int64, payloads map[int64]json.RawMessage) error {
+	err := d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx *sql.Tx) error {
+		at := timestamp(now())
+		sent, err := tx.PrepareContext(ctx, `
+			UPDATE weir_write_record SET status = 'sent', sent_at = ?1, changed_at = ?1, carried = coalesce(?2, carried)
+			WHERE id = ?3 AND org = ?4 AND object = ?5 AND status IN ('pending', 'sent')`)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = sent.Close() }()
+		for _, id := range ids {
+			if _, ok := merged[id]; ok {
+				continue
+			}
+			if err := changedOne(sent.ExecContext(ctx, at, jsonOrNull(payloads[id]), id, string(org), object)); err != nil {
+				return err
+			}
+		}
+		for id, carrier := range merged {
+			err := changedOne(tx.ExecContext(ctx, `
+				UPDATE weir_write_record SET status = 'sent', sent_at = ?1, changed_at = ?1, carried = NULL, merged_into = ?2
+				WHERE id = ?3 AND org = ?4 AND object = ?5 AND status IN ('pending', 'sent')`, at, carrier, id, string(org), object))
+			if err != nil {
+				return err
+			}
+			// What a row carried that is merged now itself goes with it.
+			_, err = tx.ExecContext(ctx, `
+				UPDATE weir_write_record SET merged_into = ?2, sent_at = ?1, changed_at = ?1
+				WHERE status = 'sent' AND merged_into = ?3 AND org = ?4 AND object = ?5`, at, carrier, id, string(org), object)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("mark rows of %s %s sent: %w", org, object, err)
+	}
+	return nil
+}
+
+// changedOne returns jobs.ErrLeaseLost when a statement found no row: then
+// CancelWrites came between.
+func changedOne(result sql.Result, err error) error {
+	n, err := affected(result, err)
+	if err == nil && n == 0 {
+		err = jobs.ErrLeaseLost
+	}
+	return err
+}
+
+// settle is the SQL that gives a row the outcome of row ?11. The last error of
+// a row that is to be sent again stays with it, for people to see.
+const settle = `
+	UPDATE weir_write_record SET status = ?1, attempts = attempts + ?2, changed_at = ?3,
+		carried = CASE WHEN ?1 = 'sent' THEN carried END,
+		merged_into = CASE WHEN ?1 = 'pending' THEN NULL ELSE merged_into END,
+		salesforce_id = nullif(?4, ''), created = ?5,
+		error_code = nullif(?6, ''), error_message = nullif(?7, ''), error_fields = ?8
+	WHERE org = ?9 AND object = ?10 AND `
+
+// Settle implements jobs.WriteStore.
+func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome) error {
+	err := d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx *sql.Tx) error {
+		// First the rows themselves: one that has an outcome of its own is no
+		// longer sent, and does not take its carrier's.
+		for _, which := range []string{`status IN ('pending', 'sent') AND id = ?11`, `status = 'sent' AND merged_into = ?11`} {
+			stmt, err := tx.PrepareContext(ctx, settle+which)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = stmt.Close() }()
+			at := timestamp(now())
+			for i := range outcomes {
+				o := &outcomes[i]
+				attempt := 0
+				if o.CountAttempt {
+					attempt = 1
+				}
+				var fields any
+				if o.ErrorFields != nil {
+					list, err := json.Marshal(store.Messages(o.ErrorFields))
+					if err != nil {
+						return err
+					}
+					fields = string(list)
+				}
+				_, err := stmt.ExecContext(ctx, string(o.Status), attempt, at, o.SalesforceID, o.Created,
+					store.Message(o.ErrorCode), store.Message(o.ErrorMessage), fields, string(org), object, o.ID)
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("settle rows of %s %s: %w", org, object, err)
+	}
+	return nil
+}
+
+// EndDrain implements jobs.WriteStore.
+func (d *db) EndDrain(ctx context.Context, org sfapi.OrgID, object string, epoch int64) (released bool, err error) {
+	err = d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `
+			UPDATE weir_drain SET lease_job = 0 WHERE org = ?1 AND object = ?2
+				AND NOT EXISTS (SELECT 1 FROM weir_write_record INDEXED BY weir_write_record_open
+					WHERE org = ?1 AND object = ?2 AND status IN ('pending', 'sent'))`, string(org), object)
+		n, err := affected(result, err)
+		released = n > 0
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("end drain of %s %s: %w", org, object, err)
+	}
+	return released, nil
+}
+
+// ReleaseDrain implements jobs.WriteStore.
+func (d *db) ReleaseDrain(ctx context.Context, org sfapi.OrgID, object string, epoch int64) error {
+	_, err := d.pool.ExecContext(ctx, `UPDATE weir_drain SET lease_job = 0 WHERE org = ? AND object = ? AND epoch = ?`, string(org), object, epoch)
+	if err != nil {
+		return fmt.Errorf("release drain of %s %s: %w", org, object, err)
+	}
+	return nil
+}
