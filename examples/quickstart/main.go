@@ -13,12 +13,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/riverqueue/river/rivertype"
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
@@ -39,6 +42,9 @@ func main() {
 	if *serve {
 		d.serve = *addr
 	}
+	if info, err := os.Stdout.Stat(); err == nil {
+		d.terminal = info.Mode()&os.ModeCharDevice != 0
+	}
 	if err := d.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
@@ -50,6 +56,7 @@ type demo struct {
 	out                        io.Writer
 	accounts, contacts, writes int
 	serve                      string // address of River UI; "" to end after the run
+	terminal                   bool   // out is one
 
 	org    *simulatedOrg
 	db     *sql.DB
@@ -137,16 +144,11 @@ func (d *demo) start(ctx context.Context, file string) error {
 
 // mirror copies both objects and compares the tables with the org.
 func (d *demo) mirror(ctx context.Context) error {
-	calls := d.org.apiCalls()
-	for _, object := range []string{"Account", "Contact"} {
-		if _, err := d.runner.Insert(ctx, jobs.Sync{Org: d.orgID, Object: object}, nil); err != nil {
-			return err
-		}
-	}
-	took, err := d.waitForSyncs(ctx, map[string]int64{"Account": int64(d.accounts), "Contact": int64(d.contacts)})
-	if err != nil {
+	calls, began := d.org.apiCalls(), time.Now()
+	if err := d.sync(ctx, map[string]int{"Account": d.accounts, "Contact": d.contacts}); err != nil {
 		return err
 	}
+	took := time.Since(began)
 	if err := d.compare(ctx); err != nil {
 		return err
 	}
@@ -159,10 +161,7 @@ func (d *demo) mirrorChanges(ctx context.Context) error {
 	const changed, deleted = 50, 20
 	d.org.change(changed, deleted)
 	calls := d.org.apiCalls()
-	if _, err := d.runner.Insert(ctx, jobs.Sync{Org: d.orgID, Object: "Account"}, nil); err != nil {
-		return err
-	}
-	if _, err := d.waitForSyncs(ctx, map[string]int64{"Account": changed + deleted}); err != nil {
+	if err := d.sync(ctx, map[string]int{"Account": changed + deleted}); err != nil {
 		return err
 	}
 	state, err := d.syncState(ctx, "Account")
@@ -177,41 +176,64 @@ func (d *demo) mirrorChanges(ctx context.Context) error {
 	return nil
 }
 
-// waitForSyncs shows progress until every object's newest run has finished with
-// at least the given rows.
-func (d *demo) waitForSyncs(ctx context.Context, want map[string]int64) (time.Duration, error) {
-	began := time.Now()
+// sync enqueues a sync of each object and shows progress until all have ended,
+// each with the rows that were expected of it.
+func (d *demo) sync(ctx context.Context, want map[string]int) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	objects := slices.Sorted(maps.Keys(want))
+	ids := make([]int64, len(objects))
+	for i, object := range objects {
+		res, err := d.runner.Insert(ctx, jobs.Sync{Org: d.orgID, Object: object}, nil)
+		if err != nil {
+			return err
+		}
+		ids[i] = res.Job.ID
+	}
 	for {
-		finished, line := true, "\r"
-		for _, object := range []string{"Account", "Contact"} {
-			if want[object] == 0 {
-				continue
+		ended, line := true, ""
+		for i, object := range objects {
+			job, err := d.runner.River().JobGet(ctx, ids[i])
+			if err != nil {
+				return err
 			}
 			state, err := d.syncState(ctx, object)
 			if err != nil {
-				return 0, err
+				return err
 			}
-			if run := state.LastRun; run != nil && run.Error != "" {
-				return 0, fmt.Errorf("sync %s: %s", object, run.Error)
-			}
-			done := !state.Running && state.LastRun != nil && state.LastRun.Rows >= want[object]
 			rows := state.Rows
-			if done {
-				rows = state.LastRun.Rows
+			switch job.State {
+			case rivertype.JobStateCompleted:
+				if rows = state.LastRun.Rows; rows != int64(want[object]) {
+					return fmt.Errorf("sync %s applied %d rows, not %d", object, rows, want[object])
+				}
+			case rivertype.JobStateCancelled, rivertype.JobStateDiscarded:
+				return fmt.Errorf("sync %s: %s", object, state.LastRun.Error)
+			default:
+				ended = false
 			}
-			finished = finished && done
-			line += fmt.Sprintf("  %s %5d of %d rows ", object, rows, want[object])
+			line += fmt.Sprintf("  %s: %5d of %d rows", object, rows, want[object])
 		}
-		d.printf("%s", line)
-		if finished {
-			d.printf("\n")
-			return time.Since(began), nil
+		d.progress(line, ended)
+		if ended {
+			return nil
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return 0, fmt.Errorf("the syncs did not finish: %w", err)
+			return fmt.Errorf("the syncs did not end: %w", err)
 		}
+	}
+}
+
+// progress shows a line that the next one takes the place of. Where nobody
+// watches, only the last one is printed.
+func (d *demo) progress(line string, last bool) {
+	if d.terminal {
+		d.printf("\r%s", line)
+	} else if last {
+		d.printf("%s", line)
+	}
+	if last {
+		d.printf("\n")
 	}
 }
 

@@ -35,9 +35,9 @@ func (d *demo) write(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.printf("\r  write %d: %4d of %d records done", receipt.ID, c.Done, c.Accepted)
-		if c.Pending+c.Sent == 0 {
-			d.printf("\n")
+		ended := c.Pending+c.Sent == 0
+		d.progress(fmt.Sprintf("  write %d: %4d of %d records done", receipt.ID, c.Done, c.Accepted), ended)
+		if ended {
 			if c.Done != d.writes {
 				return fmt.Errorf("write %d ended with %+v", receipt.ID, *c)
 			}

@@ -9,6 +9,10 @@ import (
 	"github.com/weirhq/weir/sfapi"
 )
 
+// The statements lock job by job, by id (LATERAL, and the state compared as
+// text, which no index has). The planner knows nothing of how many jobs are in
+// a state just now: it takes them for a few, and walks all of them each time.
+
 // cancelOrg cancels a batch. $1 are the org's lanes, $2 the org, $3 the
 // reason, $4 the limit.
 //
@@ -29,11 +33,14 @@ WITH found AS MATERIALIZED (
 	(SELECT id FROM river_job WHERE state IN ` + waiting + ` AND queue = ANY($1))
 	LIMIT $4::bigint + 1
 ), free AS MATERIALIZED (
-	SELECT river_job.id, state = 'running' AS running, 'sf_run_' || substring(queue from '(sync|write)$') AS run_queue
-	FROM river_job
-	WHERE id IN (SELECT id FROM found LIMIT $4)
-		AND (state IN ` + waiting + ` OR (state = 'running' AND NOT metadata ? 'cancel_attempted_at'))
-	FOR UPDATE SKIP LOCKED
+	SELECT job.*
+	FROM (SELECT id FROM found LIMIT $4) chosen, LATERAL (
+		SELECT id, state = 'running' AS running, 'sf_run_' || substring(queue from '(sync|write)$') AS run_queue
+		FROM river_job
+		WHERE id = chosen.id
+			AND (state::text IN ` + waiting + ` OR (state::text = 'running' AND NOT metadata ? 'cancel_attempted_at'))
+		FOR UPDATE SKIP LOCKED
+	) job
 ), told AS MATERIALIZED (
 	SELECT pg_notify(current_schema() || '.` + topicControl + `',
 		json_build_object('action', 'cancel', 'job_id', id, 'queue', run_queue)::text)
@@ -90,9 +97,12 @@ WITH found AS MATERIALIZED (
 	ORDER BY priority, scheduled_at, id LIMIT $4::bigint + 1)
 	LIMIT $4::bigint + 1
 ), free AS MATERIALIZED (
-	SELECT id, unique_key, unique_states FROM river_job
-	WHERE id IN (SELECT id FROM found LIMIT $4) AND state = 'cancelled'
-	FOR UPDATE SKIP LOCKED
+	SELECT job.*
+	FROM (SELECT id FROM found LIMIT $4) chosen, LATERAL (
+		SELECT id, unique_key, unique_states FROM river_job
+		WHERE id = chosen.id AND state::text = 'cancelled'
+		FOR UPDATE SKIP LOCKED
+	) job
 ), judged AS MATERIALIZED (
 	SELECT id, unique_key IS NOT NULL AND unique_states IS NOT NULL AND (
 		row_number() OVER (PARTITION BY unique_key ORDER BY id) > 1

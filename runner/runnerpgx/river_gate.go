@@ -19,8 +19,14 @@ var errIsolation = errors.New("the gate needs transactions in isolation read com
 
 // enterGate takes the gate of a lane until the transaction ends, and notes for
 // the next statement whether it did.
+//
+// It also has that one planned for index scans. The table's statistics are of
+// some moment when it was full or empty, and most index entries of a queue are
+// dead: an index scan marks them and skips them ever after, a bitmap scan goes
+// through all of them each time. Compiling the plan takes longer than running it.
 const enterGate = `
-SELECT set_config('weir.gate', (current_setting('transaction_isolation') = 'read committed'
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),
+	set_config('weir.gate', (current_setting('transaction_isolation') = 'read committed'
 		AND pg_try_advisory_xact_lock(hashtextextended('weir.gate.' || current_schema() || '.' || $1::text, 0)))::text, true) = 'true',
 	current_setting('transaction_isolation')`
 
@@ -32,16 +38,24 @@ SELECT set_config('weir.gate', (current_setting('transaction_isolation') = 'read
 // many open lanes as there is room. Each step of a lane is planned by itself
 // (OFFSET 0), since a hash of all orgs would cost more than most walks.
 //
-// What is picked is locked only then, and a job that is locked by somebody else
+// What is picked is locked only then, by its id alone (no index has what the
+// rest of that condition compares: the planner could prefer one to the key), and a job that is locked by somebody else
 // is left out without another in its place, so that order in a lane holds.
 const admit = `
 WITH RECURSIVE in_flight AS MATERIALIZED (
-	SELECT CASE WHEN queue = $1 THEN 'sf_' || lower(args ->> 'org') || '_' || $2 ELSE queue END AS lane,
-		count(*) AS n, count(*) FILTER (WHERE queue = $1) AS let_through
-	FROM river_job
-	WHERE (state = 'available' AND queue = $1)
-		OR (state = 'running' AND (queue = $1 OR (left(queue, 3) = 'sf_' AND right(queue, length($2) + 1) = '_' || $2)))
-	GROUP BY 1
+	SELECT lane, count(*) AS n, count(*) FILTER (WHERE let_through) AS let_through
+	FROM (
+		SELECT 'sf_' || lower(args ->> 'org') || '_' || $2 AS lane, true AS let_through
+		FROM river_job WHERE state = 'available' AND queue = $1
+		UNION ALL
+		SELECT 'sf_' || lower(args ->> 'org') || '_' || $2, true
+		FROM river_job WHERE state = 'running' AND queue = $1
+		UNION ALL
+		SELECT queue, false
+		FROM river_job WHERE state = 'running' AND left(queue, 3) = 'sf_' AND right(queue, length($2) + 1) = '_' || $2
+			AND length(queue) = 22 + length($2)
+	) job
+	GROUP BY lane
 ), room AS MATERIALIZED (
 	SELECT greatest($4::bigint - coalesce(sum(let_through), 0), 0)::bigint AS n
 	FROM in_flight
@@ -93,10 +107,12 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 	ORDER BY job.nth, open.pos
 	LIMIT (SELECT n FROM room)
 ), free AS (
-	SELECT river_job.id, picked.lane
-	FROM picked JOIN river_job ON river_job.id = picked.id
-	WHERE river_job.state = 'available' AND river_job.queue = picked.lane
-	FOR UPDATE OF river_job SKIP LOCKED
+	SELECT job.id, picked.lane
+	FROM picked, LATERAL (
+		SELECT id FROM river_job
+		WHERE id = picked.id AND state::text = 'available' AND queue || '' = picked.lane
+		FOR UPDATE SKIP LOCKED
+	) job
 ), moved AS (
 	UPDATE river_job SET queue = $1 FROM free WHERE river_job.id = free.id
 	RETURNING free.lane
@@ -124,7 +140,7 @@ func (d *db) Admit(ctx context.Context, p *store.AdmitParams) (*store.Admission,
 		woken     int
 		stale     []string
 	)
-	err := results.QueryRow().Scan(&entered, &isolation)
+	err := results.QueryRow().Scan(nil, nil, nil, &entered, &isolation)
 	if err == nil {
 		err = results.QueryRow().Scan(&a.Jobs, &woken, &a.After, &stale)
 	}

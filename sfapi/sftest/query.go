@@ -284,7 +284,7 @@ func appendNodes(b []byte, nodes []*selectNode, r *row, url string) []byte {
 	for _, n := range nodes {
 		if n.field != nil {
 			b = append(b, n.field.jsonKey...)
-			if s := r.json[n.field.index]; s != "" {
+			if s := r.json(n.field.index); s != "" {
 				b = append(b, s...)
 			} else {
 				b = n.field.appendOdd(b, r, url)
@@ -331,7 +331,7 @@ func (f *Field) appendOdd(b []byte, r *row, url string) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(append(appendJSONString(b, part), ':'), r.json[f.partIndex[part]]...)
+		b = append(append(appendJSONString(b, part), ':'), r.json(f.partIndex[part])...)
 	}
 	return append(b, `,"geocodeAccuracy":null,"latitude":null,"longitude":null}`...)
 }

@@ -12,7 +12,10 @@ import (
 type row struct {
 	id      string
 	vals    []any
-	json    []string
+	// blob holds the JSON of every value, one after the other; offsets says
+	// where each begins. One allocation a row spares the collector.
+	blob    string
+	offsets []uint32
 	stamp   time.Time
 	deleted bool
 	// hidden rows were written by a transaction that has not committed yet.
@@ -26,16 +29,22 @@ func newRow(def *Object, id ID, vals []any, deleted, hidden bool) *row {
 	if def.del != nil {
 		vals[def.del.index] = deleted
 	}
-	r := &row{id: string(id), vals: vals, deleted: deleted, hidden: hidden, json: make([]string, len(vals))}
+	r := &row{id: string(id), vals: vals, deleted: deleted, hidden: hidden, offsets: make([]uint32, len(vals)+1)}
 	r.stamp, _ = vals[def.stamp.index].(time.Time)
+	var buf []byte
 	for i := range def.Fields {
 		f := &def.Fields[i]
 		if f.Type != TypeAddress && f.Type != TypeBase64 {
-			r.json[i] = f.render(vals[i])
+			buf = append(buf, f.render(vals[i])...)
 		}
+		r.offsets[i+1] = uint32(len(buf))
 	}
+	r.blob = string(buf)
 	return r
 }
+
+// json is a value's JSON, or "" for types that depend on more than the value.
+func (r *row) json(i int) string { return r.blob[r.offsets[i]:r.offsets[i+1]] }
 
 // table holds an object's rows, an index in (SystemModstamp, Id) order and one
 // for each external id or unique field.

@@ -12,8 +12,6 @@ import (
 	"unicode/utf8"
 )
 
-// dateTimeLayout is how the REST API writes a date-time.
-const dateTimeLayout = "2006-01-02T15:04:05.000-0700"
 
 // rowError is one entry of a failed record's errors.
 type rowError struct {

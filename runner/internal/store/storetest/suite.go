@@ -196,7 +196,7 @@ func diffAt[T any](t *testing.T, what string, got, want T, opts ...cmp.Option) {
 
 // batch is a write of Contacts to org, one record a payload.
 func batch(org sfapi.OrgID, payloads ...string) *jobs.WriteBatch {
-	b := &jobs.WriteBatch{Org: org, Object: object, Operation: sfapi.Upsert, ExternalID: "Ext__c"}
+	b := &jobs.WriteBatch{Org: org, Object: object, Operation: sfapi.OpUpsert, ExternalID: "Ext__c"}
 	for _, p := range payloads {
 		b.Keys = append(b.Keys, "")
 		b.Payloads = append(b.Payloads, []byte(p))

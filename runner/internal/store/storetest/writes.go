@@ -63,7 +63,7 @@ func testWriteRoundTrip[TTx any](t *testing.T, s *suite[TTx]) {
 	for i := range payloads {
 		want = append(want, &jobs.WriteRow{
 			ID: rows[0].ID + int64(i), WriteID: receipt.ID, Index: i, Org: riverOrg(1), Object: object,
-			Operation: sfapi.Upsert, ExternalID: "Ext__c", Key: b.Keys[i], Payload: json.RawMessage(payloads[i]), Status: jobs.WritePending,
+			Operation: sfapi.OpUpsert, ExternalID: "Ext__c", Key: b.Keys[i], Payload: json.RawMessage(payloads[i]), Status: jobs.WritePending,
 		})
 	}
 	diff(t, "rows", rows, want)
