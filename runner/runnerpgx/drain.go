@@ -101,8 +101,8 @@ func (d *db) MarkSent(ctx context.Context, org sfapi.OrgID, object string, epoch
 			UPDATE weir_write_record r SET status = 'sent', sent_at = now(), changed_at = now(),
 				merged_into = CASE WHEN m.carrier = 0 THEN r.merged_into ELSE m.carrier END,
 				carried = CASE WHEN m.carrier = 0 THEN coalesce(m.payload::json, r.carried) END
-			FROM unnest($3::bigint[], $4::bigint[], $5::text[]) AS m (id, carrier, payload)
-			WHERE r.org = $1 AND r.object = $2 AND r.status IN ('pending', 'sent') AND r.id = m.id`,
+			FROM unnest($3::bigint[], $4::bigint[], $5::text[]) AS m (id, carrier, payload) `+openRow("m")+`
+			WHERE r.ctid = f.ctid AND r.status IN ('pending', 'sent')`,
 			org, object, rows, carriers, carried)
 		if err == nil && tag.RowsAffected() < int64(len(rows)) {
 			err = jobs.ErrLeaseLost // CancelWrites came between
@@ -123,6 +123,17 @@ func (d *db) MarkSent(ctx context.Context, org sfapi.OrgID, object string, epoch
 	return nil
 }
 
+// openRow is the SQL that finds, for each row of the list that is named, the
+// open row with its id. LIMIT keeps it from being joined in another way. The
+// statistics of a log lag behind its backlog, and a planner that takes an
+// org's backlog for one row reads all of it for a join; this reads one row an
+// id, whatever the planner believes.
+func openRow(list string) string {
+	return `CROSS JOIN LATERAL (
+		SELECT p.ctid FROM weir_write_record p
+		WHERE p.org = $1 AND p.object = $2 AND p.status IN ('pending', 'sent') AND p.id = ` + list + `.id LIMIT 1) AS f`
+}
+
 // settle is the SQL that gives row r the outcome o. The last error of a row
 // that is to be sent again stays with it, for people to see.
 const settle = `
@@ -133,8 +144,7 @@ const settle = `
 		error_code = nullif(o.code, ''), error_message = nullif(o.message, ''),
 		error_fields = CASE WHEN o.fields IS NOT NULL THEN ARRAY(SELECT json_array_elements_text(o.fields::json)) END
 	FROM unnest($3::bigint[], $4::text[], $5::integer[], $6::text[], $7::boolean[], $8::text[], $9::text[], $10::text[])
-		AS o (id, status, attempt, salesforce_id, created, code, message, fields)
-	WHERE r.org = $1 AND r.object = $2 AND `
+		AS o (id, status, attempt, salesforce_id, created, code, message, fields) `
 
 // Settle implements jobs.WriteStore.
 func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome) error {
@@ -162,10 +172,10 @@ func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch i
 	err := d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx pgx.Tx) error {
 		// First the rows themselves: one that has an outcome of its own is no
 		// longer sent, and does not take its carrier's.
-		if _, err := tx.Exec(ctx, settle+`r.status IN ('pending', 'sent') AND r.id = o.id`, args...); err != nil {
+		if _, err := tx.Exec(ctx, settle+openRow("o")+` WHERE r.ctid = f.ctid AND r.status IN ('pending', 'sent')`, args...); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, settle+`r.status = 'sent' AND r.merged_into = o.id`, args...)
+		_, err := tx.Exec(ctx, settle+`WHERE r.org = $1 AND r.object = $2 AND r.status = 'sent' AND r.merged_into = o.id`, args...)
 		return err
 	})
 	if err != nil {

@@ -39,8 +39,9 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 // (OFFSET 0), since a hash of all orgs would cost more than most walks.
 //
 // What is picked is locked only then, by its id alone (no index has what the
-// rest of that condition compares: the planner could prefer one to the key), and a job that is locked by somebody else
-// is left out without another in its place, so that order in a lane holds.
+// rest of that condition compares: the planner could prefer one to the key). A
+// job that is locked by somebody else is left out without another in its
+// place, so that order in a lane holds.
 const admit = `
 WITH RECURSIVE in_flight AS MATERIALIZED (
 	SELECT lane, count(*) AS n, count(*) FILTER (WHERE let_through) AS let_through

@@ -22,7 +22,7 @@ func (x *exchange) needJSON() *Reply {
 	return nil
 }
 
-// record reads the body of a single-record call.
+// recordBody reads the body of a single-record call.
 func (x *exchange) recordBody() (map[string]any, *Reply) {
 	if bad := x.needJSON(); bad != nil {
 		return nil, bad
@@ -37,7 +37,7 @@ func (x *exchange) recordBody() (map[string]any, *Reply) {
 	return fields, nil
 }
 
-// table finds the object of a path.
+// tableOf finds the object of a path.
 func (x *exchange) tableOf(object string) *table {
 	o := x.org
 	o.mu.Lock()
@@ -191,7 +191,7 @@ func (x *exchange) byExternalID(t *table, field, value string) *Reply {
 		return fail(404, "NOT_FOUND", "Provided external ID field does not exist or is not accessible: "+clip(field, 80))
 	}
 	switch x.method {
-	case http.MethodPatch, http.MethodPost:
+	case http.MethodPatch:
 		return x.upsertOne(t, f, value)
 	case http.MethodGet, http.MethodHead:
 		x.entry.Operation = OpRead

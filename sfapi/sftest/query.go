@@ -338,7 +338,7 @@ func (f *Field) appendOdd(b []byte, r *row, url string) []byte {
 
 var addressParts = []string{"city", "country", "postalCode", "state", "street"}
 
-// query answers /query and /queryAll. See
+// runQuery answers /query and /queryAll. See
 // https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_query.htm.
 func (x *exchange) runQuery(all bool) *Reply {
 	x.entry.Operation = OpQuery

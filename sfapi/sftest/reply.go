@@ -102,7 +102,7 @@ func word(status int, text string) *Reply {
 	return r
 }
 
-var notFound = func() *Reply {
+func notFound() *Reply {
 	return fail(http.StatusNotFound, "NOT_FOUND", "The requested resource does not exist")
 }
 

@@ -16,6 +16,7 @@ func addressOf(prefix string) []Field {
 	}
 }
 
+// owner is the field that most objects have.
 var owner = Field{Name: "OwnerId", Type: TypeReference, ReferenceTo: "User"}
 
 // The external ids that every seeded object has: Ext__c and Ext_Id__c are

@@ -10,8 +10,8 @@ import (
 // row is one version of a record. It never changes after it was put into its
 // table, so a query's cursor can go on reading it without a lock.
 type row struct {
-	id      string
-	vals    []any
+	id   string
+	vals []any
 	// blob holds the JSON of every value, one after the other; offsets says
 	// where each begins. One allocation a row spares the collector.
 	blob    string

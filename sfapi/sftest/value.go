@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 )
 
-
 // rowError is one entry of a failed record's errors.
 type rowError struct {
 	code    string
