@@ -154,7 +154,11 @@ func (d *drain[TTx]) send(ctx context.Context, b *batch) error {
 
 // call sends rows that are marked.
 func (d *drain[TTx]) call(ctx context.Context, b *batch) error {
-	results, err := d.client.Collection(ctx, b.operation, d.args.Object, b.externalID, b.records())
+	by := ""
+	if b.operation == sfapi.OpUpsert {
+		by = b.externalID // an insert's is only for looking it up
+	}
+	results, err := d.client.Collection(ctx, b.operation, d.args.Object, by, b.records())
 	if err == nil {
 		return d.settleResults(ctx, b, results)
 	}

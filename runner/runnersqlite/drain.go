@@ -134,7 +134,18 @@ func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch i
 	err := d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx *sql.Tx) error {
 		// First the rows themselves: one that has an outcome of its own is no
 		// longer sent, and does not take its carrier's.
-		for _, which := range []string{`status IN ('pending', 'sent') AND id = ?11`, `status = 'sent' AND merged_into = ?11`} {
+		which := []string{`status IN ('pending', 'sent') AND id = ?11`, `status = 'sent' AND merged_into = ?11`}
+		var merged bool
+		err := tx.QueryRowContext(ctx, `
+			SELECT EXISTS (SELECT 1 FROM weir_write_record INDEXED BY weir_write_record_merged
+				WHERE status = 'sent' AND merged_into IS NOT NULL AND org = ? AND object = ?)`, string(org), object).Scan(&merged)
+		if err != nil {
+			return err
+		}
+		if !merged {
+			which = which[:1]
+		}
+		for _, which := range which {
 			stmt, err := tx.PrepareContext(ctx, settle+which)
 			if err != nil {
 				return err

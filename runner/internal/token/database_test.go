@@ -43,6 +43,7 @@ func (d database[TTx]) disconnect(ctx context.Context, id sfapi.OrgID) error {
 type cluster struct {
 	open func() clustered                // a process's own connection
 	dump func(t *testing.T) (all []byte) // what it stores
+	late func(t *testing.T)              // has the deadline of every attempt pass
 }
 
 type clustered interface {
@@ -80,6 +81,11 @@ func databases(t *testing.T, test func(t *testing.T, c cluster)) {
 				}
 				return all
 			},
+			late: func(t *testing.T) {
+				if _, err := pool.ExecContext(t.Context(), `UPDATE weir_org SET attempt_deadline = issued_at WHERE attempt_owner IS NOT NULL`); err != nil {
+					t.Fatal(err)
+				}
+			},
 		})
 	})
 	t.Run("postgres", func(t *testing.T) {
@@ -109,6 +115,7 @@ func databases(t *testing.T, test func(t *testing.T, c cluster)) {
 				}
 				return all
 			},
+			late: func(t *testing.T) { late(t, pool) },
 		})
 	})
 }
@@ -122,6 +129,19 @@ func openPool(t *testing.T, url string) *pgxpool.Pool {
 	t.Cleanup(pool.Close)
 	return pool
 }
+
+// late has the deadline of every attempt on record pass: a lease short enough to
+// wait for leaves too little time for its requests on a busy machine.
+func late(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), `UPDATE weir_org SET attempt_deadline = now() WHERE attempt_owner IS NOT NULL`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heirLease leaves a request four seconds, and has the attempt of a process that
+// may have died left alone for two or three.
+const heirLease = 12 * time.Second
 
 // listening has m follow the database's notifications until the test ends.
 func listening(t *testing.T, db clustered, m *token.Manager) {
@@ -238,19 +258,19 @@ func TestDeathOnDatabases(t *testing.T) {
 			w := newWorld(t, c.open())
 			w.org.SetRotation(tt.rotate)
 			w.connect(w.org)
-			short := func(cfg *token.Config) { cfg.Lease = 600 * time.Millisecond }
 			saving := make(chan struct{})
 			var once sync.Once
 			victim := w.processOn(&shaky{Credentials: c.open(), save: func(func() error) error {
 				once.Do(func() { close(saving) })
 				return errAway
-			}}, short)
-			heir := w.processOn(c.open(), short)
+			}}, nil)
+			heir := w.processOn(c.open(), func(cfg *token.Config) { cfg.Lease = heirLease })
 			stale := w.token(victim)
 			w.org.ExpireSessions()
 			go func() { _, _ = victim.Source(w.id).Refresh(t.Context(), stale) }()
 			<-saving
 			w.kill(victim)
+			c.late(t)
 			got, err := heir.Source(w.id).Refresh(t.Context(), stale)
 			if tt.verdict == nil && (err != nil || !w.works(got)) {
 				t.Errorf("%s: refresh: %v, want a token that works", tt.name, err)

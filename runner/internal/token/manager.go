@@ -102,7 +102,7 @@ type Manager struct {
 
 	// closing ends waits that cost nothing to give up. killed ends what must
 	// not be given up lightly: exchanges, and saves of what they brought.
-	closing, killed context.Context
+	closing, killed context.Context //nolint:containedctx // The life of the Manager, not of a call.
 	close, kill     context.CancelFunc
 	mu              sync.Mutex // guards closed, started, changed, and Add on running
 	closed, started bool

@@ -133,17 +133,15 @@ func (m *memory) ResealAll(ctx context.Context, fn func(sfapi.OrgID, string, []b
 type shaky struct {
 	store.Credentials
 
-	mu                  sync.Mutex
-	begin, save, read   func(call func() error) error // nil: no trouble
-	begins, saves, ends int
+	mu                sync.Mutex
+	begin, save, read func(call func() error) error // nil: no trouble
 }
 
 var errAway = errors.New("database is away")
 
-func (s *shaky) do(trouble *func(func() error) error, count *int, call func() error) error {
+func (s *shaky) do(trouble *func(func() error) error, call func() error) error {
 	s.mu.Lock()
 	f := *trouble
-	*count++
 	s.mu.Unlock()
 	if f == nil {
 		return call()
@@ -158,13 +156,12 @@ func (s *shaky) set(set func(s *shaky)) {
 }
 
 func (s *shaky) Credential(ctx context.Context, id sfapi.OrgID) (c *store.Credential, err error) {
-	var n int
-	err = s.do(&s.read, &n, func() (err error) { c, err = s.Credentials.Credential(ctx, id); return err })
+	err = s.do(&s.read, func() (err error) { c, err = s.Credentials.Credential(ctx, id); return err })
 	return c, err
 }
 
 func (s *shaky) BeginRefresh(ctx context.Context, id sfapi.OrgID, stale int64, owner string, lease time.Duration, take bool) (c *store.Credential, claim store.RefreshClaim, err error) {
-	err = s.do(&s.begin, &s.begins, func() (err error) {
+	err = s.do(&s.begin, func() (err error) {
 		c, claim, err = s.Credentials.BeginRefresh(ctx, id, stale, owner, lease, take)
 		return err
 	})
@@ -172,7 +169,7 @@ func (s *shaky) BeginRefresh(ctx context.Context, id sfapi.OrgID, stale int64, o
 }
 
 func (s *shaky) SaveRefresh(ctx context.Context, c *store.Credential, owner string) (generation int64, err error) {
-	err = s.do(&s.save, &s.saves, func() (err error) {
+	err = s.do(&s.save, func() (err error) {
 		generation, err = s.Credentials.SaveRefresh(ctx, c, owner)
 		return err
 	})

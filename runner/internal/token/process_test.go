@@ -51,7 +51,6 @@ func TestMain(m *testing.M) {
 type worker struct {
 	Database, Login, Keyset string
 	Org                     sfapi.OrgID
-	Lease                   time.Duration
 	Stop                    string // the point at which it stops, for its killer
 }
 
@@ -123,7 +122,7 @@ func work(spec string, in io.Reader, out io.Writer) error {
 	}
 	app := &sfapi.App{ClientID: "client", ClientSecret: "client-secret", LoginURL: cfg.Login}
 	db := runnerpgx.New(pool).Store()
-	m, err := token.New(stopping{db, cfg.Stop, out}, app, sealer, &token.Config{Lease: cfg.Lease})
+	m, err := token.New(stopping{db, cfg.Stop, out}, app, sealer, nil)
 	if err != nil {
 		return err
 	}
@@ -209,13 +208,15 @@ func (p *process) kill() {
 // fleet is a world on Postgres and on a listener, for worker processes.
 type fleet struct {
 	*world
+	pool *pgxpool.Pool
 	spec worker
 }
 
-func newFleet(t *testing.T, lease time.Duration) *fleet {
+func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	url := pgtest.URL(t)
-	db := database[pgx.Tx]{runnerpgx.New(openPool(t, url)).Store()}
+	pool := openPool(t, url)
+	db := database[pgx.Tx]{runnerpgx.New(pool).Store()}
 	if err := db.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func newFleet(t *testing.T, lease time.Duration) *fleet {
 	w.sim.SetBaseURL(server.URL)
 	w.sealer = sealer
 	w.connect(w.org)
-	return &fleet{w, worker{Database: url, Login: server.URL, Keyset: clear.String(), Org: w.id, Lease: lease}}
+	return &fleet{w, pool, worker{Database: url, Login: server.URL, Keyset: clear.String(), Org: w.id}}
 }
 
 func (f *fleet) worker(t *testing.T, stop string) *process {
@@ -273,7 +274,7 @@ func (f *fleet) worker(t *testing.T, stop string) *process {
 // twenty times.
 func TestFourWorkerProcesses(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 0)
+	f := newFleet(t)
 	var workers []*process
 	for range 4 {
 		workers = append(workers, f.worker(t, ""))
@@ -310,12 +311,12 @@ func TestKill9(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.stop, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, time.Second)
+			f := newFleet(t)
 			if tt.keep {
 				f.org.SetRotation(false)
 				f.connect(f.org)
 			}
-			heir := f.process(func(c *token.Config) { c.Lease = time.Second })
+			heir := f.process(func(c *token.Config) { c.Lease = heirLease })
 			stale := f.token(heir)
 			victim := f.worker(t, tt.stop)
 			f.org.ExpireSessions()
@@ -323,6 +324,7 @@ func TestKill9(t *testing.T) {
 			victim.send("calls 50")
 			victim.receive("stopped")
 			victim.kill()
+			late(t, f.pool)
 			for range 3 {
 				got, err := heir.Source(f.id).Refresh(t.Context(), stale)
 				if tt.verdict == nil && (err != nil || !f.works(got)) {
@@ -345,7 +347,7 @@ func TestKill9(t *testing.T) {
 // A worker that is killed while it waits for a sibling takes nothing with it.
 func TestKill9WhileWaiting(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 0)
+	f := newFleet(t)
 	m := f.process(nil)
 	stale := f.token(m)
 	victim := f.worker(t, stopWaiting)
