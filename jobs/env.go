@@ -15,6 +15,11 @@ import (
 // A worker of the app's own may return it too, after it saved how far it came.
 var ErrYield = errors.New("slice over, work left")
 
+// ErrRowsRefused is wrapped by the error of a write whose call was answered
+// with success while its rows were refused for a cause of the org's: read-only
+// mode, storage. The cause is the *sfapi.Error beside it.
+var ErrRowsRefused = errors.New("rows refused")
+
 // Env is what a worker process gives the jobs it runs. Package runner fills
 // it in; all fields are required.
 type Env[TTx any] struct {

@@ -223,8 +223,8 @@ type WriteRow struct {
 	Key          string
 	Payload      json.RawMessage
 	Status       WriteStatus
-	Attempts     int // requests that carried it and were answered with an error that let it be sent again
-	SentAt       time.Time
+	Attempts     int       // requests that carried it and were answered with an error that let it be sent again
+	SentAt       time.Time // when it was last marked sent, zero before
 	SalesforceID string
 	Created      bool // an upsert that created
 	ErrorCode    string
@@ -270,7 +270,9 @@ type WriteStore[TTx any] interface {
 	BeginDrain(ctx context.Context, org sfapi.OrgID, object string, jobID int64) (epoch int64, err error)
 
 	// NextRows returns the oldest sent and pending rows in order of
-	// submission, at most limit, merged ones left out.
+	// submission, at most limit, merged ones left out. The Payload of a row
+	// that carries merged ones is the merged payload; everywhere else it is
+	// the one that was submitted.
 	NextRows(ctx context.Context, org sfapi.OrgID, object string, limit int) ([]*WriteRow, error)
 
 	// MarkSent marks rows sent before their request leaves, and gives merged
@@ -294,7 +296,8 @@ type WriteStore[TTx any] interface {
 	// ErrBusy is never overlooked.
 	EndDrain(ctx context.Context, org sfapi.OrgID, object string, epoch int64) (released bool, err error)
 
-	// ReleaseDrain releases the lease whatever is left.
+	// ReleaseDrain releases the lease whatever is left. It does nothing when
+	// epoch is no longer the newest.
 	ReleaseDrain(ctx context.Context, org sfapi.OrgID, object string, epoch int64) error
 
 	// WriteCounts counts a write's records. ErrNotFound when the org has no
@@ -304,8 +307,9 @@ type WriteStore[TTx any] interface {
 	// WriteRows returns a write's records by index.
 	WriteRows(ctx context.Context, org sfapi.OrgID, writeID int64, q *WriteQuery) ([]*WriteRow, error)
 
-	// RetryWriteTx puts a write's failed and unknown rows back to pending and
-	// returns the write's object and how many they were.
+	// RetryWriteTx puts a write's failed and unknown rows back to pending, as
+	// they were when they were submitted, and returns the write's object and
+	// how many they were. ErrNotFound as above.
 	RetryWriteTx(ctx context.Context, tx TTx, org sfapi.OrgID, writeID int64) (object string, n int, err error)
 
 	// CancelWrites cancels an org's pending records and returns how many they
@@ -357,10 +361,13 @@ type MirrorRow struct {
 type MirrorStore[TTx any] interface {
 	// EnsureMirror creates the table, or adds the columns that it lacks.
 	// Columns that are gone from t stay. Several processes may call it at
-	// once.
+	// once. It returns an error for a column named org or id, and for one that
+	// the table has with another type.
 	EnsureMirror(ctx context.Context, t *MirrorTable) error
 
 	// UpsertMirrorTx inserts or replaces rows of one org. An id appears at
-	// most once in rows.
+	// most once in rows. Columns of the table that are not in t keep what they
+	// have. The error for a value that does not fit its column, or for a text
+	// with U+0000 or invalid UTF-8, names table, org, row and column.
 	UpsertMirrorTx(ctx context.Context, tx TTx, t *MirrorTable, org sfapi.OrgID, rows []MirrorRow) error
 }

@@ -239,10 +239,10 @@ func (d *drain[TTx]) outcome(r *WriteRow, res *sfapi.SaveResult) (WriteOutcome, 
 	switch {
 	case c.Kind.Policy().Org:
 		o.Status = WritePending
-		return o, &sfapi.Error{
+		return o, fmt.Errorf("%w: %w", ErrRowsRefused, &sfapi.Error{
 			Op: string(r.Operation) + " " + d.args.Object, Org: string(d.args.Org), Method: "POST", Status: 200,
 			Kind: c.Kind, Scope: sfapi.ScopeOrg, Transient: true, Code: c.Code, Message: c.Message,
-		}
+		})
 	case c.Kind == sfapi.KindNotFound && r.Operation == sfapi.OpDelete && c.Code == "ENTITY_IS_DELETED":
 		o = WriteOutcome{ID: r.ID, Status: WriteDone, SalesforceID: r.Key}
 	case c.Code == "DUPLICATE_VALUE" && r.Operation == sfapi.OpInsert && r.ExternalID != "" && r.Attempts > 0 && r.Attempts+1 < maxRowAttempts:

@@ -3,32 +3,17 @@ package runner
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/weirhq/weir/breaker"
-	"github.com/weirhq/weir/runner/internal/token"
 	"github.com/weirhq/weir/sfapi"
 )
 
-// usageEvery is how often an org's API usage is saved: it is for people to
-// look at, and each answer carries the newest.
-const usageEvery = 10 * time.Second
-
-// usageSaver is where usage is kept.
-type usageSaver interface {
-	SaveUsage(ctx context.Context, id sfapi.OrgID, used, limit int, at time.Time) error
-}
-
 // clients makes the clients bound to orgs, and keeps them: they share a
 // transport, so what is kept is small.
-type clients struct {
-	app       *sfapi.App
-	tokens    *token.Manager
-	usage     usageSaver
-	transport http.RoundTripper
-	logger    *slog.Logger
+type clients[TTx any] struct {
+	runner *Runner[TTx]
 
 	mu    sync.Mutex // protects byOrg
 	byOrg map[clientKey]*sfapi.Client
@@ -39,24 +24,22 @@ type clientKey struct {
 	lane breaker.Lane
 }
 
-func newClients(app *sfapi.App, tokens *token.Manager, usage usageSaver, transport http.RoundTripper, logger *slog.Logger) *clients {
-	return &clients{
-		app: app, tokens: tokens, usage: usage, transport: transport, logger: logger,
-		byOrg: make(map[clientKey]*sfapi.Client),
-	}
+func newClients[TTx any](r *Runner[TTx]) *clients[TTx] {
+	return &clients[TTx]{runner: r, byOrg: make(map[clientKey]*sfapi.Client)}
 }
 
 // get returns the client of an org for a lane.
-func (c *clients) get(_ context.Context, org sfapi.OrgID, lane breaker.Lane) (*sfapi.Client, error) {
+func (c *clients[TTx]) get(_ context.Context, org sfapi.OrgID, lane breaker.Lane) (*sfapi.Client, error) {
 	key := clientKey{org, lane}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if client := c.byOrg[key]; client != nil {
 		return client, nil
 	}
-	o := &observer{clients: c}
-	client, err := sfapi.NewClient(org, c.app, c.tokens.Source(org), &sfapi.ClientConfig{
-		Transport: c.transport, Logger: c.logger, After: o.after,
+	r := c.runner
+	w := &watch[TTx]{holds: r.holds, org: org, lane: lane, usage: usageSampler{save: r.store.SaveUsage, logger: r.logger}}
+	client, err := sfapi.NewClient(org, r.app, r.tokens.Source(org), &sfapi.ClientConfig{
+		Transport: r.config.Transport, Logger: r.logger, Before: w.before, After: w.after,
 	})
 	if err != nil {
 		return nil, err
@@ -65,31 +48,36 @@ func (c *clients) get(_ context.Context, org sfapi.OrgID, lane breaker.Lane) (*s
 	return client, nil
 }
 
-// observer sees each finished call of one client.
-type observer struct {
-	clients *clients
+// usageEvery is how often an org's API usage is saved: it is for people to
+// look at, and each answer carries the newest.
+const usageEvery = 10 * time.Second
+
+// usageSampler saves the API usage that answers carry, now and then.
+type usageSampler struct {
+	save   func(ctx context.Context, id sfapi.OrgID, used, limit int, at time.Time) error
+	logger *slog.Logger
 
 	mu    sync.Mutex // protects saved
 	saved time.Time
 }
 
-func (o *observer) after(ctx context.Context, call *sfapi.Call) {
+func (u *usageSampler) see(ctx context.Context, call *sfapi.Call) {
 	if call.Usage == nil {
 		return
 	}
 	now := time.Now()
-	o.mu.Lock()
-	due := now.Sub(o.saved) >= usageEvery
+	u.mu.Lock()
+	due := now.Sub(u.saved) >= usageEvery
 	if due {
-		o.saved = now
+		u.saved = now
 	}
-	o.mu.Unlock()
+	u.mu.Unlock()
 	if !due {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
-	if err := o.clients.usage.SaveUsage(ctx, call.Org, call.Usage.Used, call.Usage.Limit, call.Usage.At); err != nil {
-		o.clients.logger.WarnContext(ctx, "save API usage", "org", call.Org, "error", err)
+	if err := u.save(ctx, call.Org, call.Usage.Used, call.Usage.Limit, call.Usage.At); err != nil {
+		u.logger.WarnContext(ctx, "save API usage", "org", call.Org, "error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -65,6 +66,14 @@ type Config[TTx any] struct {
 	// for dead and its jobs are put back. Defaults to 60 seconds.
 	DeadWorkerAfter time.Duration
 
+	// ProbeMin and ProbeMax are the first and the longest wait between probes
+	// of a hold. Default to 30 seconds and 15 minutes.
+	ProbeMin, ProbeMax time.Duration
+
+	// OnEvent is told of each event, at least once: an error has it told again
+	// later. It runs in worker processes, on any of them. Defaults to nothing.
+	OnEvent func(ctx context.Context, e *Event) error
+
 	// StopTimeout is how long Stop lets jobs checkpoint before it cancels
 	// their contexts. Defaults to 10 seconds.
 	StopTimeout time.Duration
@@ -78,6 +87,8 @@ const (
 	defaultOverlap         = 5 * time.Minute
 	defaultDeadWorkerAfter = 60 * time.Second
 	defaultStopTimeout     = 10 * time.Second
+	defaultProbeMin        = 30 * time.Second
+	defaultProbeMax        = 15 * time.Minute
 	minDeadWorkerAfter     = time.Second
 	maxOverlap             = 30 * 24 * time.Hour
 )
@@ -143,6 +154,11 @@ func (c *Config[TTx]) withDefaults() (*Config[TTx], error) {
 	}
 	duration("Slice", &out.Slice, defaultSlice, time.Millisecond, 0)
 	duration("DeadWorkerAfter", &out.DeadWorkerAfter, defaultDeadWorkerAfter, minDeadWorkerAfter, 0)
+	duration("ProbeMin", &out.ProbeMin, defaultProbeMin, time.Millisecond, 0)
+	duration("ProbeMax", &out.ProbeMax, max(defaultProbeMax, out.ProbeMin), time.Millisecond, 0)
+	if out.ProbeMax < out.ProbeMin {
+		bad("ProbeMax", "is %v, less than ProbeMin, %v", out.ProbeMax, out.ProbeMin)
+	}
 	duration("StopTimeout", &out.StopTimeout, defaultStopTimeout, 0, 0)
 	if out.Overlap == -1 {
 		out.Overlap = 0

@@ -26,9 +26,12 @@ const (
 	// waits in its lane, so it is kept short; workers must not run dry.
 	maxAdmitted = 2000
 
-	// insertTopic is River's notification of an insert; a contract test in the
-	// stores pins it.
+	// insertTopic is River's notification of an insert. A contract test in the
+	// stores pins both.
 	insertTopic = "river_insert"
+
+	// controlTopic is that of a queue being paused or resumed, among others.
+	controlTopic = "river_control"
 )
 
 // gate lets waiting jobs of open lanes into the run queues. Every process has
@@ -36,10 +39,12 @@ const (
 type gate[TTx any] struct {
 	runner *Runner[TTx]
 	wake   chan struct{} // holds one: a look is due
+
+	pressed chan string // lane queues that were paused or resumed
 }
 
 func newGate[TTx any](r *Runner[TTx]) *gate[TTx] {
-	return &gate[TTx]{runner: r, wake: make(chan struct{}, 1)}
+	return &gate[TTx]{runner: r, wake: make(chan struct{}, 1), pressed: make(chan string, 256)}
 }
 
 func (g *gate[TTx]) due() {
@@ -53,7 +58,7 @@ func (g *gate[TTx]) due() {
 func (g *gate[TTx]) run(ctx context.Context) {
 	after := make(map[breaker.Lane]string)
 	for {
-		moved, err := g.look(ctx, after)
+		more, err := g.look(ctx, after)
 		if ctx.Err() != nil {
 			return
 		}
@@ -65,7 +70,7 @@ func (g *gate[TTx]) run(ctx context.Context) {
 		if !sleep(ctx, pause) {
 			return
 		}
-		if moved > 0 || err != nil {
+		if more || err != nil {
 			continue
 		}
 		tick := time.NewTimer(gateTick + rand.N(gateTick/4))
@@ -78,7 +83,9 @@ func (g *gate[TTx]) run(ctx context.Context) {
 	}
 }
 
-func (g *gate[TTx]) look(ctx context.Context, after map[breaker.Lane]string) (moved int, err error) {
+// look lets through what the windows allow, and reports whether there may be
+// more right now.
+func (g *gate[TTx]) look(ctx context.Context, after map[breaker.Lane]string) (more bool, err error) {
 	cfg := g.runner.config
 	windows := map[breaker.Lane]int{breaker.Sync: cfg.SyncWindow, breaker.Write: cfg.WriteWindow}
 	for _, lane := range breaker.AllLanes() {
@@ -86,12 +93,15 @@ func (g *gate[TTx]) look(ctx context.Context, after map[breaker.Lane]string) (mo
 			Lane: lane, Window: windows[lane], Max: maxAdmitted, After: after[lane],
 		})
 		if err != nil {
-			return moved, err
+			return false, err
 		}
-		after[lane] = a.After
-		moved += a.Jobs
+		if a.After != "" {
+			after[lane] = a.After
+		}
+		// Who is at the gate may have looked before what woke us was there.
+		more = more || a.Jobs > 0 || a.Busy
 	}
-	return moved, nil
+	return more, nil
 }
 
 // listen wakes the gate when a job is inserted into a lane, by any process.
@@ -112,8 +122,10 @@ func (g *gate[TTx]) listenOn(ctx context.Context, l riverdriver.Listener) error 
 	if err := l.Connect(ctx); err != nil {
 		return err
 	}
-	if err := l.Listen(ctx, insertTopic); err != nil {
-		return err
+	for _, topic := range []string{insertTopic, controlTopic} {
+		if err := l.Listen(ctx, topic); err != nil {
+			return err
+		}
 	}
 	g.due()
 	for {
@@ -121,8 +133,16 @@ func (g *gate[TTx]) listenOn(ctx context.Context, l riverdriver.Listener) error 
 		if err != nil {
 			return err
 		}
-		if queue := gjson.Get(n.Payload, "queue").String(); isLane(queue) {
-			g.due()
+		queue := gjson.Get(n.Payload, "queue").String()
+		if !isLane(queue) {
+			continue
+		}
+		g.due()
+		if action := gjson.Get(n.Payload, "action").String(); action == "pause" || action == "resume" {
+			select {
+			case g.pressed <- queue:
+			default: // many at once: the next comparison of all sees them
+			}
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirhq/weir/breaker"
 	"github.com/weirhq/weir/jobs"
+	"github.com/weirhq/weir/runner/internal/token"
 	"github.com/weirhq/weir/sfapi"
 )
 
@@ -37,7 +38,12 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 	if err != nil {
 		return river.JobCancel(err)
 	}
-	v := judge(doInner(ctx), job)
+	err = doInner(ctx)
+	g.learn(ctx, org, lane, err)
+	v := judge(err, job)
+	if v.again && g.held(ctx, org, lane) {
+		v.err = river.JobSnooze(0) // the lane is stopped: there it waits, whatever for
+	}
 	if v.again {
 		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -48,6 +54,28 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 		}
 	}
 	return v.err
+}
+
+// learn tells the breaker what it has not seen on the calls themselves: that a
+// fresh token was refused, and that all rows of a call met the org's trouble.
+func (g *guard[TTx]) learn(ctx context.Context, org sfapi.OrgID, lane breaker.Lane, err error) {
+	h := g.runner.holds
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case sfapi.AfterRefresh(err):
+		h.diagnose(ctx, org, lane, err)
+	case errors.Is(err, jobs.ErrRowsRefused):
+		obs := breaker.Failed(lane, breaker.Mutate, sfapi.KindOf(err))
+		obs.Evidence = []string{"rows of a write: " + describe(err)}
+		h.note(ctx, org, obs)
+	}
+}
+
+// held reports whether a hold stops the lane, but for the trials that the gate
+// lets through.
+func (g *guard[TTx]) held(ctx context.Context, org sfapi.OrgID, lane breaker.Lane) bool {
+	o, err := g.runner.holds.org(context.WithoutCancel(ctx), org)
+	return err == nil && o.state.Load().Covers(lane) != nil
 }
 
 // verdict is what River is told, and whether the job will run again.
@@ -73,6 +101,7 @@ const (
 func judge(err error, job *rivertype.JobRow) verdict {
 	var snooze *rivertype.JobSnoozeError
 	var cancel *rivertype.JobCancelError
+	var held *breaker.HeldError
 	switch kind := sfapi.KindOf(err); {
 	case err == nil:
 		return verdict{}
@@ -84,6 +113,10 @@ func judge(err error, job *rivertype.JobRow) verdict {
 		return verdict{err: river.JobSnooze(0), again: true}
 	case errors.Is(err, jobs.ErrBusy):
 		return verdict{err: river.JobSnooze(busyPause), again: true}
+	case errors.As(err, &held):
+		return verdict{err: river.JobSnooze(0), again: true}
+	case errors.Is(err, breaker.ErrTripped), errors.Is(err, token.ErrUnconfirmed), errors.Is(err, token.ErrOutcomeUnknown):
+		return verdict{err: river.JobSnooze(shortPause), again: true}
 	case errors.Is(err, context.Canceled):
 		return verdict{err: err, again: true} // River puts it back when the process stops
 	case sfapi.CountsAgainstOrg(err):

@@ -69,7 +69,10 @@ func (r *Runner[TTx]) drainAgain(ctx context.Context, args jobs.WriteArgs) error
 // watchOrgs tells what this process caches when an org's row changes.
 func (r *Runner[TTx]) watchOrgs(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := r.store.ListenOrgs(ctx, func(id sfapi.OrgID) { r.tokens.Changed(id) })
+		err := r.store.ListenOrgs(ctx, func(id sfapi.OrgID) {
+			r.tokens.Changed(id)
+			r.holds.changed(ctx, id)
+		})
 		if err != nil && ctx.Err() == nil {
 			r.logger.WarnContext(ctx, "listen for orgs again", "error", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weirhq/weir/breaker"
 	"github.com/weirhq/weir/jobs"
 	"github.com/weirhq/weir/runner/internal/store"
 	"github.com/weirhq/weir/sfapi"
@@ -39,16 +40,33 @@ type Org struct {
 	APIUsed, APILimit int
 	APIAt             time.Time
 
+	// Holds are what stops the org's lanes, and why; none while all run.
+	Holds []breaker.Hold
+
 	ConnectedAt, UpdatedAt time.Time
 }
 
-func publicOrg(o *store.Org) *Org {
+// Open reports whether no hold stops the lane.
+func (o *Org) Open(lane breaker.Lane) bool {
+	for i := range o.Holds {
+		if o.Holds[i].Lanes.Has(lane) {
+			return false
+		}
+	}
+	return o.State == OrgConnected
+}
+
+func (h *holds[TTx]) publicOrg(o *store.Org) (*Org, error) {
+	state, err := h.decode(o)
+	if err != nil {
+		return nil, err
+	}
 	return &Org{
 		ID: o.ID, Label: o.Label, LoginURL: o.LoginURL, InstanceURL: o.InstanceURL, UserID: o.UserID,
 		State: OrgState(o.State), Generation: o.Generation,
 		APIUsed: o.UsageUsed, APILimit: o.UsageLimit, APIAt: o.UsageAt,
-		ConnectedAt: o.ConnectedAt, UpdatedAt: o.UpdatedAt,
-	}
+		Holds: state.Holds, ConnectedAt: o.ConnectedAt, UpdatedAt: o.UpdatedAt,
+	}, nil
 }
 
 // Orgs is the registry of orgs.
@@ -122,12 +140,17 @@ func (o *Orgs[TTx]) Connect(ctx context.Context, p *ConnectParams) (org *Org, cr
 func (r *Runner[TTx]) saveGrant(ctx context.Context, row *store.Org, cred *store.Credential) (created bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveGrantTimeout)
 	defer cancel()
+	var out *outcome
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err = r.store.InTx(ctx, func(ctx context.Context, tx TTx) error {
-			created, err = r.store.ConnectOrgTx(ctx, tx, row, cred)
+			if created, err = r.store.ConnectOrgTx(ctx, tx, row, cred); err != nil {
+				return err
+			}
+			out, err = r.holds.observeTx(ctx, tx, row.ID, breaker.Connected(cred.Generation))
 			return err
 		})
 		if err == nil {
+			r.holds.settle(ctx, row.ID, out)
 			return created, nil
 		}
 		t := time.NewTimer(wait)
@@ -153,7 +176,7 @@ func (o *Orgs[TTx]) Get(ctx context.Context, id sfapi.OrgID) (*Org, error) {
 	if err != nil {
 		return nil, fmt.Errorf("org %s: %w", id, err)
 	}
-	return publicOrg(row), nil
+	return o.runner.holds.publicOrg(row)
 }
 
 // OrgListParams selects orgs. The zero value selects the first 100 by id.
@@ -161,6 +184,7 @@ type OrgListParams struct {
 	After sfapi.OrgID // ids after this one
 	Limit int         // defaults to 100, at most 1,000
 	Query string      // part of the id or the label, without regard to case
+	Held  bool        // only orgs that a hold stops, or that need a new grant
 }
 
 // maxOrgList bounds a page of List.
@@ -171,7 +195,7 @@ const maxOrgList = 1000
 func (o *Orgs[TTx]) List(ctx context.Context, p *OrgListParams) ([]*Org, error) {
 	f := store.OrgFilter{Limit: 100}
 	if p != nil {
-		f.After, f.Query = string(p.After), p.Query
+		f.After, f.Query, f.Held = string(p.After), p.Query, p.Held
 		if p.Limit != 0 {
 			f.Limit = p.Limit
 		}
@@ -185,13 +209,12 @@ func (o *Orgs[TTx]) List(ctx context.Context, p *OrgListParams) ([]*Org, error) 
 	}
 	out := make([]*Org, len(rows))
 	for i, row := range rows {
-		out[i] = publicOrg(row)
+		if out[i], err = o.runner.holds.publicOrg(row); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
-
-// disconnectBatch is how many jobs one statement cancels.
-const disconnectBatch = 5000
 
 // disconnectReason is why the jobs of a disconnected org are cancelled.
 const disconnectReason = "org disconnected"
@@ -216,17 +239,8 @@ func (o *Orgs[TTx]) Disconnect(ctx context.Context, id sfapi.OrgID) error {
 		return fmt.Errorf("disconnect org %s: %w", org.ID, err)
 	}
 	r.tokens.Changed(org.ID)
-	for {
-		batch, err := r.store.CancelOrgBatch(ctx, org.ID, disconnectReason, disconnectBatch)
-		if err != nil {
-			return fmt.Errorf("disconnect org %s: cancel jobs: %w", org.ID, err)
-		}
-		if !batch.More {
-			break
-		}
-	}
-	if _, err := r.store.CancelWrites(ctx, org.ID); err != nil {
-		return fmt.Errorf("disconnect org %s: cancel writes: %w", org.ID, err)
+	if err := r.cancelWork(ctx, org.ID, disconnectReason); err != nil {
+		return fmt.Errorf("disconnect: %w", err)
 	}
 	return nil
 }
@@ -240,4 +254,32 @@ func (r *Runner[TTx]) revokeGrant(ctx context.Context, org *Org) error {
 		return err
 	}
 	return r.app.Revoke(ctx, org.LoginURL, secret)
+}
+
+// Hold stops lanes of an org until an operator resumes them; no lane means
+// both. Jobs that run end at their next call and go back to their lane.
+func (o *Orgs[TTx]) Hold(ctx context.Context, id sfapi.OrgID, lanes ...breaker.Lane) (*Org, error) {
+	return o.operate(ctx, id, breaker.Paused(breaker.LanesOf(lanes...)))
+}
+
+// Resume ends an operator's hold of the lanes, no lane meaning both, and probes
+// every other hold now.
+func (o *Orgs[TTx]) Resume(ctx context.Context, id sfapi.OrgID, lanes ...breaker.Lane) (*Org, error) {
+	return o.operate(ctx, id, breaker.Resumed(breaker.LanesOf(lanes...)))
+}
+
+// Probe asks about every hold of an org now, due or not.
+func (o *Orgs[TTx]) Probe(ctx context.Context, id sfapi.OrgID) (*Org, error) {
+	return o.operate(ctx, id, breaker.ProbeNow())
+}
+
+func (o *Orgs[TTx]) operate(ctx context.Context, id sfapi.OrgID, obs breaker.Observation) (*Org, error) {
+	id, err := sfapi.ParseOrgID(string(id))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := o.runner.holds.observe(ctx, id, obs); err != nil {
+		return nil, orgError(id, err)
+	}
+	return o.Get(ctx, id)
 }

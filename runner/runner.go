@@ -30,7 +30,8 @@ type Runner[TTx any] struct {
 	store    store.Store[TTx]
 	river    *river.Client[TTx]
 	tokens   *token.Manager
-	clients  *clients
+	clients  *clients[TTx]
+	holds    *holds[TTx]
 	logger   *slog.Logger
 	draining chan struct{} // closed when Stop begins
 
@@ -80,10 +81,16 @@ func New[TTx any](driver Driver[TTx], config *Config[TTx]) (*Runner[TTx], error)
 		app.Transport = cfg.Transport
 	}
 	r.app = &app
-	if r.tokens, err = token.New(r.store, r.app, cfg.Sealer, &token.Config{Owner: r.process, Logger: r.logger}); err != nil {
+	if r.holds, err = newHolds(r); err != nil {
+		return nil, fmt.Errorf("runner: Config: %w", err)
+	}
+	r.tokens, err = token.New(r.store, r.app, cfg.Sealer, &token.Config{
+		Owner: r.process, Logger: r.logger, OnVerdict: r.holds.refusedToken,
+	})
+	if err != nil {
 		return nil, fmt.Errorf("runner: %w", err)
 	}
-	r.clients = newClients(r.app, r.tokens, r.store, cfg.Transport, r.logger)
+	r.clients = newClients(r)
 	if err := r.configureRiver(&rc); err != nil {
 		return nil, err
 	}
@@ -129,6 +136,12 @@ func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
 	}
 	if err := cfg.Handlers.Register(rc.Workers, env); err != nil {
 		return &ConfigError{"Handlers", fmt.Sprintf("cannot be registered with River: %v", err)}
+	}
+	if err := errors.Join(
+		river.AddWorkerSafely(rc.Workers, &probeWorker[TTx]{runner: r}),
+		river.AddWorkerSafely(rc.Workers, &eventWorker{handle: cfg.OnEvent}),
+	); err != nil {
+		return &ConfigError{"River", fmt.Sprintf("has workers of Weir's kinds: %v", err)}
 	}
 	rc.Queues = maps.Clone(rc.Queues)
 	if rc.Queues == nil {
@@ -192,7 +205,8 @@ func (r *Runner[TTx]) Start(ctx context.Context) error {
 	}
 	r.endLoops, r.state = end, started
 	g := newGate(r)
-	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs} {
+	reconcile := func(ctx context.Context) { r.holds.reconcile(ctx, g.pressed) }
+	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs, reconcile} {
 		r.loops.Go(func() { loop(loopCtx) })
 	}
 	if ctx.Done() != nil {

@@ -309,32 +309,6 @@ func testWriteTx[TTx any](t *testing.T, f *fixture[TTx]) {
 	}
 }
 
-// An org that refuses puts its records and job back, without an attempt spent.
-func TestWriteOrgRefuses(t *testing.T) {
-	t.Parallel()
-	onBoth(t, testWriteOrgRefuses[*sql.Tx], testWriteOrgRefuses[pgx.Tx])
-}
-
-func testWriteOrgRefuses[TTx any](t *testing.T, f *fixture[TTx]) {
-	r := f.running(t)
-	f.org.SetReadOnly(sftest.ReadOnly)
-	receipt, err := r.Write(t.Context(), &jobs.Write{
-		Org: f.orgID, Object: "Contact", Operation: jobs.Upsert, ExternalID: "Ext__c", Records: []contact{{"Ext__c": "a", "LastName": "x"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the job waits in its lane", func() bool {
-		rows := f.table(t, "SELECT queue, state, attempt FROM river_job")
-		return len(rows) == 1 && *rows[0]["state"] == "scheduled" && *rows[0]["attempt"] == "0" &&
-			*rows[0]["queue"] == "sf_"+f.orgID.Lower()+"_write"
-	})
-	c, err := r.Writes().Counts(t.Context(), f.orgID, receipt.ID)
-	if err != nil || c.Pending != 1 {
-		t.Errorf("counts %+v, %v", c, err)
-	}
-}
-
 // Stop interrupts nothing that it need not, and what it interrupts goes on in
 // the next process.
 func TestStopLosesNothing(t *testing.T) {

@@ -1,6 +1,7 @@
 package runnersqlite
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func Open(path string) (*sql.DB, error) {
 	pool.SetMaxIdleConns(1)
 	pool.SetConnMaxIdleTime(0)
 	pool.SetConnMaxLifetime(0)
-	if err := pool.Ping(); err != nil {
+	if err := pool.PingContext(context.Background()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %q: %w", path, err), pool.Close())
 	}
 	return pool, nil

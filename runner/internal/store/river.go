@@ -20,6 +20,15 @@ type AdmitParams struct {
 	After string
 }
 
+// ControlSchedule says when the job of a kind that an org has one of is due.
+type ControlSchedule struct {
+	Kind     string
+	Org      sfapi.OrgID
+	At       time.Time
+	Metadata json.RawMessage // a JSON object, merged into the job's
+	Tags     []string
+}
+
 // Admission is what one step of the gate did.
 type Admission struct {
 	Jobs  int    // moved into the run queue
@@ -110,6 +119,12 @@ type River[TTx any] interface {
 	// ours covers it. It belongs into the transaction that changed the
 	// breaker's state. It returns jobs.ErrNotFound for an unknown org.
 	SetLaneTx(ctx context.Context, tx TTx, org sfapi.OrgID, lane breaker.Lane, window int, held bool) error
+
+	// ScheduleControlTx makes the job of this kind and org in the control
+	// queue, where one waits, due at a time, with other metadata and tags. It
+	// reports whether there is one, waiting or running: a running one is left
+	// alone.
+	ScheduleControlTx(ctx context.Context, tx TTx, s *ControlSchedule) (bool, error)
 
 	// ReturnAdmittedTx puts an org's jobs that were let through and have not
 	// begun back into the lane, with the place they had, and returns how many.

@@ -67,7 +67,9 @@ type Org struct {
 	Generation  int64 // of the credential; raised by each connect and refresh
 	Version     int64 // of the row; raised by each change but refreshes and usage
 
-	// Breaker is the breaker's state as JSON; empty before it had any.
+	// Breaker is the breaker's state as JSON; empty before it had any. The
+	// store looks at its list "holds" only (OrgFilter.Held), and may give it
+	// back with other white space and order of keys.
 	Breaker json.RawMessage
 
 	UsageUsed, UsageLimit int // of the org's daily API requests; limit 0 when never seen
@@ -86,10 +88,11 @@ type OrgFilter struct {
 
 // Orgs keeps the registry of orgs.
 type Orgs[TTx any] interface {
-	// ConnectOrg inserts the org or gives it a new grant: generation and
+	// ConnectOrgTx inserts the org or gives it a new grant: generation and
 	// version are raised, state becomes connected, a refresh attempt on
-	// record is forgotten. The secrets in c are sealed. It reports whether
-	// the org is new.
+	// record is forgotten. An empty label leaves the label as it is; the
+	// breaker stays as it is. The secrets in c are sealed. It sets o to the
+	// row as stored, c.Generation, and reports whether the org is new.
 	ConnectOrgTx(ctx context.Context, tx TTx, o *Org, c *Credential) (created bool, err error)
 
 	// Org returns jobs.ErrNotFound for an org that was never connected.
@@ -101,11 +104,12 @@ type Orgs[TTx any] interface {
 	ListOrgs(ctx context.Context, f *OrgFilter) ([]*Org, error)
 
 	// UpdateOrgTx saves Label, State, Breaker where the row still has
-	// o.Version, raises it, and notifies the other processes (channel
-	// weir_org, payload the org's id). It reports whether it did.
+	// o.Version, raises it (in o too), and notifies the other processes
+	// (channel weir_org, payload the org's id). It reports whether it did.
 	UpdateOrgTx(ctx context.Context, tx TTx, o *Org) (bool, error)
 
-	// DisconnectOrgTx sets state and forgets the secrets.
+	// DisconnectOrgTx sets state and forgets the secrets and the attempt on
+	// record. It returns jobs.ErrNotFound for an unknown org.
 	DisconnectOrgTx(ctx context.Context, tx TTx, id sfapi.OrgID) error
 
 	// SaveUsage keeps the newest usage of an org; an older one is ignored.
@@ -113,8 +117,10 @@ type Orgs[TTx any] interface {
 
 	// ListenOrgs calls fn with the id of each org whose row another process
 	// or this one changed, after the commit; and with "" when notifications
-	// may have been lost, after which the caller reloads what it caches. It
-	// returns when ctx ends. On SQLite it is in process.
+	// may have been lost, and once at the begin, after which the caller
+	// reloads what it caches. A change that was rolled back may be told too.
+	// It makes a lost connection again, and returns nil when ctx ends. On
+	// SQLite it is in process.
 	ListenOrgs(ctx context.Context, fn func(id sfapi.OrgID)) error
 }
 
@@ -166,7 +172,8 @@ type Credentials interface {
 	// owner, deadline = now + lease) is on record and committed. With
 	// takeUnknown, an attempt that outlived its deadline is taken over:
 	// RefreshTaken, with Attempt.Replays raised by one. The credential
-	// returned is the row as committed.
+	// returned is the row as committed. It returns jobs.ErrNotFound for an
+	// org that is unknown or disconnected.
 	BeginRefresh(ctx context.Context, id sfapi.OrgID, stale int64, owner string, lease time.Duration, takeUnknown bool) (*Credential, RefreshClaim, error)
 
 	// SaveRefresh stores the new secrets (c.Access, c.Refresh unless empty,

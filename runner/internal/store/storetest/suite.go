@@ -104,8 +104,9 @@ func testInTx[TTx any](t *testing.T, s *suite[TTx]) {
 		must(t, err)
 		return errRollback
 	})
-	if err != errRollback { // as it is, not wrapped
-		t.Errorf("got error %v, want %v", err, errRollback)
+	isErr(t, "InTx", err, errRollback)
+	if err != nil && err.Error() != errRollback.Error() {
+		t.Errorf("the error was wrapped: %v", err)
 	}
 	rows, err := s.store.NextRows(t.Context(), riverOrg(1), object, 10)
 	must(t, err)
