@@ -24,6 +24,11 @@ const maxDeadLocators = 3
 // finishTimeout bounds what a job saves after its context ended.
 const finishTimeout = 10 * time.Second
 
+// clockDoubt is by how much our clock may be ahead of the server's, where an
+// answer came without the server's time. To be early costs rows that are read
+// again; to be late would cost rows.
+const clockDoubt = 5 * time.Minute
+
 // syncWorker works Sync.
 type syncWorker[TTx any] struct {
 	river.WorkerDefaults[Sync]
@@ -41,7 +46,9 @@ func (w *syncWorker[TTx]) Work(ctx context.Context, job *river.Job[Sync]) error 
 	args := &job.Args
 	handler := w.handlers.forObject(args.Object)
 	if handler == nil {
-		return river.JobCancel(fmt.Errorf("sync %s of org %s: this worker has no handler for the object", args.Object, args.Org))
+		// Not cancelled: while a new version is rolled out, another worker may
+		// have one.
+		return fmt.Errorf("sync %s of org %s: this worker has no handler for the object", args.Object, args.Org)
 	}
 	st, err := w.env.Store.BeginSync(ctx, args.Org, args.Object, job.ID, args.Mode.orDefault())
 	if err != nil {
@@ -80,29 +87,55 @@ func (r *syncRun[TTx]) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	describe, called, err := r.worker.describes.get(ctx, client, r.args.Object)
-	if err != nil {
-		return err
+	for {
+		described, err := r.choose(ctx, client)
+		if err != nil {
+			return err
+		}
+		err = r.run(ctx, client)
+		if sfapi.KindOf(err) != sfapi.KindBadRequest {
+			return err
+		}
+		// Most likely a field that went away since the describe was cached.
+		r.worker.describes.forget(r.args.Org, r.args.Object)
+		if described {
+			return err
+		}
 	}
+}
+
+// choose says which fields to read, and whether the describe that it went by
+// is of this moment.
+func (r *syncRun[TTx]) choose(ctx context.Context, client *sfapi.Client) (described bool, err error) {
+	describe, called, err := r.worker.describes.get(ctx, client, r.args.Object)
 	if called {
 		r.calls++
 	}
+	if err != nil {
+		return called, err
+	}
+	if describe.Name != r.args.Object {
+		// Salesforce would answer all the same. But a cursor belongs to a name,
+		// and two cursors would feed one mirror in no order.
+		return called, river.JobCancel(fmt.Errorf("sync %s of org %s: the org spells it %s", r.args.Object, r.args.Org, describe.Name))
+	}
 	if _, ok := describe.Field("SystemModstamp"); !ok {
-		return river.JobCancel(fmt.Errorf("sync %s of org %s: the object has no SystemModstamp to follow changes by", r.args.Object, r.args.Org))
+		return called, river.JobCancel(fmt.Errorf("sync %s of org %s: the object has no SystemModstamp to follow changes by", r.args.Object, r.args.Org))
 	}
 	if r.plan, err = r.handler.plan(describe, r.args); err != nil {
-		return river.JobCancel(fmt.Errorf("sync %s of org %s: %w", r.args.Object, r.args.Org, err))
+		return called, river.JobCancel(fmt.Errorf("sync %s of org %s: %w", r.args.Object, r.args.Org, err))
 	}
+	return called, nil
+}
+
+// run reads to the end of what changed, and ends the run.
+func (r *syncRun[TTx]) run(ctx context.Context, client *sfapi.Client) error {
 	for dead := 0; ; {
 		pages, err := r.read(ctx, client)
 		if err == nil {
 			return r.finish(ctx)
 		}
 		if sfapi.KindOf(err) != sfapi.KindInvalidQueryLocator {
-			if sfapi.KindOf(err) == sfapi.KindBadRequest {
-				// A field that went away since the describe was cached.
-				r.worker.describes.forget(r.args.Org, r.args.Object)
-			}
 			return err
 		}
 		// The locator is gone, with its session or by age: the next query
@@ -119,7 +152,8 @@ func (r *syncRun[TTx]) work(ctx context.Context) error {
 // read runs one query from where the run stands to its end, and returns how
 // many pages it applied.
 func (r *syncRun[TTx]) read(ctx context.Context, client *sfapi.Client) (pages int, err error) {
-	var started time.Time // the server's clock when this query began
+	asked := time.Now()
+	var started time.Time // the server's clock when this query began, or a little before
 	opts := &sfapi.QueryOptions{All: r.hasField("IsDeleted")}
 	for page, err := range sfapi.QueryPages[sfapi.Record](ctx, client, r.soql(), opts) {
 		if err != nil {
@@ -127,9 +161,7 @@ func (r *syncRun[TTx]) read(ctx context.Context, client *sfapi.Client) (pages in
 		}
 		r.calls++
 		if started.IsZero() {
-			if started = page.ServerTime; started.IsZero() {
-				started = time.Now().UTC() // a proxy removed Date; the overlap covers the clocks' difference
-			}
+			started = queryBegan(page.ServerTime, asked)
 			if err := r.handler.prepare(ctx, r.worker.env, r.plan); err != nil {
 				return pages, err
 			}
@@ -143,6 +175,19 @@ func (r *syncRun[TTx]) read(ctx context.Context, client *sfapi.Client) (pages in
 		}
 	}
 	return pages, nil
+}
+
+// queryBegan returns a time by the server's clock at which a query that was
+// asked at asked, by ours, had not begun yet. The answer's Date is when it was
+// sent: a row that changed while the query ran is older than that, and stands
+// anywhere in the answer. Without a Date (a proxy may remove it) our clock must
+// do.
+func queryBegan(sent, asked time.Time) time.Time {
+	took := time.Since(asked)
+	if sent.IsZero() {
+		sent = time.Now().Add(-clockDoubt)
+	}
+	return sent.Add(-took).UTC().Truncate(time.Second)
 }
 
 // apply hands one page to the handler and saves the cursor with what it did.
@@ -182,19 +227,32 @@ func (r *syncRun[TTx]) apply(ctx context.Context, records []sfapi.Record, starte
 	return nil
 }
 
-// fresh leaves out the rows whose very version an earlier run delivered, and
-// returns beside them the versions to remember: those the next run will read
-// again.
+// fresh leaves out the rows whose very version was delivered before, and
+// returns beside them the versions to remember: those that will be read again,
+// by the next run or by this one after a lost locator. A full run delivers
+// what earlier runs have delivered.
 func (r *syncRun[TTx]) fresh(ctx context.Context, tx TTx, rows []row, remember time.Time) (fresh []row, seen []SeenRow, err error) {
-	versions := make([]SeenRow, 0, len(rows))
-	for i := range rows {
-		versions = append(versions, rows[i].version())
+	oldest := r.st.From // of what is remembered
+	if oldest.IsZero() {
+		oldest = remember
 	}
+	versions := make([]SeenRow, len(rows))
 	known := make([]bool, len(rows))
-	if !r.st.From.IsZero() && len(rows) > 0 {
-		known, err = r.worker.env.Store.FilterSeenTx(ctx, tx, r.args.Org, r.args.Object, versions)
+	var ask []SeenRow
+	var asked []int // their places in rows
+	for i := range rows {
+		versions[i] = rows[i].version()
+		if r.st.Mode != Full && !rows[i].stamp.Before(oldest) {
+			ask, asked = append(ask, versions[i]), append(asked, i)
+		}
+	}
+	if len(ask) > 0 {
+		answers, err := r.worker.env.Store.FilterSeenTx(ctx, tx, r.args.Org, r.args.Object, ask)
 		if err != nil {
 			return nil, nil, err
+		}
+		for k, i := range asked {
+			known[i] = answers[k]
 		}
 	}
 	for i := range rows {
