@@ -11,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
+	"github.com/weirhq/weir/breaker"
 	"github.com/weirhq/weir/jobs"
 	"github.com/weirhq/weir/runner"
 	"github.com/weirhq/weir/runner/runnersqlite"
@@ -236,4 +237,26 @@ func ExampleRunner_Syncs() {
 	check(err)
 	fmt.Println(states[0].Object, states[0].LastRun.Rows, states[0].Running)
 	// Output: Widget__c 1 false
+}
+
+// An operator stops a lane, sees why an org is held, and lets it go on.
+func ExampleOrgs_Hold() {
+	ctx := context.Background()
+	s := newExampleService(nil)
+	defer s.close(ctx)
+	id := s.connect(ctx)
+
+	org, err := s.weir.Orgs().Hold(ctx, id, breaker.Write)
+	check(err)
+	fmt.Println(org.Open(breaker.Sync), org.Open(breaker.Write), org.Holds[0].Reason)
+	org, err = s.weir.Orgs().Probe(ctx, id) // ends no operator's hold
+	check(err)
+	fmt.Println(org.Open(breaker.Write))
+	org, err = s.weir.Orgs().Resume(ctx, id)
+	check(err)
+	fmt.Println(org.Open(breaker.Write))
+	// Output:
+	// true false operator
+	// false
+	// true
 }
