@@ -119,7 +119,7 @@ func check(before, after breaker.State, obs breaker.Observation, effects []break
 	}
 	again, err := json.Marshal(read)
 	if err != nil || string(again) != string(data) {
-		return fmt.Errorf("JSON does not round-trip: %s, then %s (%v)", data, again, err)
+		return fmt.Errorf("JSON does not round-trip: %s, then %s (%w)", data, again, err)
 	}
 	for i := range after.Holds {
 		if !after.Holds[i].Equal(&read.Holds[i]) {

@@ -47,7 +47,7 @@ func FuzzNext(f *testing.F) {
 	event := func(e breaker.Event, rest ...byte) []byte {
 		return append([]byte{byte(e)}, append(rest, make([]byte, observationBytes-1-len(rest))...)...)
 	}
-	lane, mutate := byte(breaker.Write), byte(breaker.Use(breaker.Mutate))<<4
+	lane, mutate := byte(breaker.Write), byte(breaker.Mutate)<<4
 	maintenance := []byte{lane | mutate, byte(sfapi.KindMaintenance) + 1}
 	f.Add(slices.Concat(
 		event(breaker.OperatorHold), event(breaker.CallFailed, maintenance...),

@@ -1,7 +1,6 @@
 package runnerpgx_test
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -34,4 +33,4 @@ func migrateRiver(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

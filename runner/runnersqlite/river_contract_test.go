@@ -1,7 +1,6 @@
 package runnersqlite_test
 
 import (
-	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -89,7 +88,7 @@ func TestRiverSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pool.Close() })
-	migrator, err := rivermigrate.New(riversqlite.New(pool), &rivermigrate.Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	migrator, err := rivermigrate.New(riversqlite.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ var ErrConnectionDropped = errors.New("sftest: connection reset by peer")
 // call are exchanges of their own.
 type exchange struct {
 	sim     *Sim
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // an exchange is a request, as http.Request is
 	method  string
 	path    string // decoded
 	raw     string // as it was sent, still escaped
@@ -125,16 +125,14 @@ func (x *exchange) readBody(req *http.Request, limit int64) (refusal *Reply, err
 	case !strings.EqualFold(req.Header.Get("Content-Encoding"), "gzip"):
 		return fail(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding is not supported"), nil
 	}
-	zr, err := gzip.NewReader(bytes.NewReader(x.body))
-	if err == nil {
-		x.body, err = io.ReadAll(io.LimitReader(zr, limit+1))
-	}
+	body, ok := inflate(x.body, limit+1)
 	switch {
-	case err != nil:
+	case !ok:
 		return fail(http.StatusBadRequest, "UNKNOWN_EXCEPTION", "The request body is not in GZIP format"), nil
-	case int64(len(x.body)) > limit:
+	case int64(len(body)) > limit:
 		return tooLarge(), nil
 	}
+	x.body = body
 	return nil, nil
 }
 
@@ -173,7 +171,7 @@ func (x *exchange) run(req *http.Request, hits []Fault) (*Reply, error) {
 		if f.Respond == nil {
 			continue
 		}
-		if resp := f.Respond(req); resp != nil {
+		if resp := f.Respond(req); resp != nil { //nolint:bodyclose // replyOf closes it
 			r, err := replyOf(resp)
 			if err != nil {
 				return x.finish(nil, err)
@@ -294,4 +292,14 @@ func replyOf(resp *http.Response) (*Reply, error) {
 	var err error
 	r.Body, err = io.ReadAll(resp.Body)
 	return r, err
+}
+
+// inflate returns the first most bytes of a gzip body.
+func inflate(body []byte, most int64) ([]byte, bool) {
+	zr, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, false
+	}
+	out, err := io.ReadAll(io.LimitReader(zr, most))
+	return out, err == nil
 }

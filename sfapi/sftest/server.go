@@ -54,7 +54,7 @@ func (s *Server) ListenFor(o *Org) (instanceURL string, err error) {
 func (s *Server) NewAddress() (url string, err error) { return s.listen("127.0.0.1:0", s.Sim) }
 
 func (s *Server) listen(addr string, h http.Handler) (string, error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return "", fmt.Errorf("listen on %s: %w", addr, err)
 	}

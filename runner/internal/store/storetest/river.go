@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"testing"
@@ -76,7 +75,7 @@ func newRiverTest[TTx any](t *testing.T, s store.Store[TTx]) *riverTest[TTx] {
 	return &riverTest[TTx]{store: s, exec: s.Driver().GetExecutor(), client: client}
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func must(t *testing.T, err error) {
 	t.Helper()
