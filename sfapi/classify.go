@@ -38,9 +38,13 @@ func Classify(r *Response) *Classification {
 	default:
 		c.text()
 	}
-	if c.kind == KindSessionExpired && c.r.Endpoint == EndpointToken {
+	switch {
+	case c.kind == KindSessionExpired && c.r.Endpoint == EndpointToken:
 		// There is no session to expire at a token endpoint.
 		c.set(meaningOf(KindClientMisconfigured))
+	case c.kind == KindRevoked && bearsToken(c.r.Endpoint):
+		// And nobody but a token endpoint can say that a grant is gone.
+		c.set(meaningOf(KindSessionExpired))
 	}
 	out := &Classification{Kind: c.kind, Scope: c.scope, Transient: c.transient, RetryAfter: retryAfter(r.Header)}
 	if c.kind != KindNone {
@@ -60,6 +64,11 @@ type reading struct {
 }
 
 func (c *reading) set(m meaning) { c.meaning = m }
+
+// bearsToken is whether calls of endpoint authenticate by an access token.
+func bearsToken(endpoint Endpoint) bool {
+	return endpoint != EndpointToken && endpoint != EndpointIntrospect
+}
 
 // code returns the code as received, without a namespace prefix, and without a
 // copy where it is spelt as in our table. A code that was cut off, or that

@@ -3,6 +3,7 @@ package sfapi
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"sync"
 )
@@ -34,7 +35,8 @@ func decodedBody(r *Response) decoded {
 		if len(d.text) == 0 {
 			return decoded{truncated: true}
 		}
-	case len(d.text) > 0 && containsFold(headerValue(r.Header, "Content-Encoding"), "deflate") && !printable(d.text):
+	case len(d.text) > 0 && headerValue(r.Header, "Content-Encoding") != "" && !printable(d.text):
+		// deflate, br, zstd: codings that nobody here asked for.
 		return decoded{truncated: true}
 	}
 	d.text = bytes.TrimPrefix(d.text, []byte("\xef\xbb\xbf"))
@@ -87,5 +89,5 @@ func (d *decoded) inflate() {
 		n, err = zr.Read(text[len(text):cap(text)])
 		text = text[:len(text)+n]
 	}
-	d.text, d.truncated = text, err != nil && err != io.EOF
+	d.text, d.truncated = text, err != nil && !errors.Is(err, io.EOF)
 }

@@ -54,6 +54,7 @@ const (
 	ruleSession
 	ruleAuthHeader
 	ruleGrant
+	ruleBearer // at a resource it is the access token that was refused
 	ruleRequestLimit
 	ruleLimitExceeded
 	ruleInvalidField

@@ -111,6 +111,10 @@ func readFinding(endpoint Endpoint, f *finding) (meaning, tier, string) {
 
 // readEntry applies the rule of a known code.
 func readEntry(endpoint Endpoint, e *codeEntry, f *finding) meaning {
+	if e.rule == ruleBearer && bearsToken(endpoint) {
+		// https://www.rfc-editor.org/rfc/rfc6750#section-3.1
+		return meaningOf(KindSessionExpired)
+	}
 	if e.rule == ruleCode || len(f.message) == 0 && !(e.rule == ruleInvalidField && f.row) {
 		if e.rule == ruleSession && endpoint == EndpointToken {
 			return meaningOf(KindClientMisconfigured)
@@ -138,7 +142,7 @@ func readEntry(endpoint Endpoint, e *codeEntry, f *finding) meaning {
 		if hasAny(text, "header type", "header_type") {
 			return meaningOf(KindClientMisconfigured)
 		}
-	case ruleGrant:
+	case ruleGrant, ruleBearer:
 		return grantMeaning(text, e.meaning)
 	case ruleRequestLimit:
 		return limitMeaning(text, e.meaning)
@@ -173,6 +177,12 @@ func readEntry(endpoint Endpoint, e *codeEntry, f *finding) meaning {
 		if hasAny(text, lockPhrases...) {
 			return meaningOf(KindRowLock)
 		}
+		if hasAny(text, "concurrentperorg", "concurrentrequests") {
+			// The names of limits on requests in flight, which the
+			// transaction met under UNKNOWN_EXCEPTION:
+			// https://salesforce.stackexchange.com/questions/149335
+			return meaningOf(KindConcurrentLimit)
+		}
 	case ruleWrapper:
 		if hasAny(text, "job is closed", "job is already", "been closed", "not in open state", "multiple contents for job", "job state") {
 			return meaningOf(KindConflict)
@@ -192,7 +202,7 @@ func readEntry(endpoint Endpoint, e *codeEntry, f *finding) meaning {
 // callout, say, is not ours.
 func passesThroughTrigger(k Kind) bool {
 	switch k {
-	case KindRowLock, KindMaintenance, KindStorageLimit, KindQueryTimeout:
+	case KindRowLock, KindMaintenance, KindStorageLimit, KindQueryTimeout, KindConcurrentLimit:
 		return true
 	}
 	return false
@@ -304,7 +314,7 @@ const (
 // TotalRequests; every other one is about requests in flight.
 func limitMeaning(text string, otherwise meaning) meaning {
 	switch {
-	case hasAny(text, "totalrequests", "24-hour", "24 hour", "daily", "per day"):
+	case hasAny(text, "totalrequests", "24-hour", "24 hour", "24 hrs", "daily", "per day"):
 		return meaningOf(KindDailyLimit)
 	case hasAny(text, "concurrent", "in flight", "simultaneous"):
 		return meaningOf(KindConcurrentLimit)

@@ -75,6 +75,10 @@ func TestClassify_WholeAnswer(t *testing.T) {
 			sfapi.Response{Status: 400, Body: []byte("[{\"errorCode\":\"STRING_TOO_LONG\",\"message\":\"Pr\xe9nom\"}]")},
 			sfapi.Classification{Kind: sfapi.KindValidation, Scope: sfapi.ScopeRecord, Code: "STRING_TOO_LONG", Message: "Prénom"},
 		},
+		"a coding that nobody asked for": {
+			sfapi.Response{Method: http.MethodPost, Status: 200, Header: http.Header{"content-encoding": {"br"}}, Body: []byte("\x0b\x05\x80{\"id\"\x03")},
+			sfapi.Classification{Kind: sfapi.KindServerUnavailable, Scope: sfapi.ScopeOrg, Transient: true},
+		},
 		"code of a job": {
 			sfapi.Response{Endpoint: sfapi.EndpointBulk2, Status: 200, Body: []byte(`{"state":"Failed","errorMessage":"ExceededQuota : ApiBatchItems Limit exceeded."}`)},
 			sfapi.Classification{Kind: sfapi.KindDailyLimit, Scope: sfapi.ScopeOrg, Transient: true, Code: "ExceededQuota", Message: "ExceededQuota : ApiBatchItems Limit exceeded."},
@@ -212,6 +216,7 @@ func TestClassify_WordingAroundACodeDoesNotMatter(t *testing.T) {
 	shared := map[string]bool{
 		"REQUEST_LIMIT_EXCEEDED": true, "UNKNOWN_EXCEPTION": true, "invalid_grant": true, "INVALID_AUTH_HEADER": true, "API_ERROR": true,
 		"CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY": true, "CANNOT_EXECUTE_FLOW_TRIGGER": true, "SYSTEM_ERROR": true, "INVALID_GRANT": true,
+		"APEX_ERROR": true, "InternalServerError": true, "INTERNAL_ERROR": true, "Unknown": true,
 	}
 	wordings := []string{"", "Es ist ein Fehler aufgetreten.", "エラーが発生しました", "Something else went wrong: please see the manual (page 12).", strings.Repeat("very long ", 2000)}
 	tried := 0

@@ -216,7 +216,9 @@ func (c *Client) exchange(ctx context.Context, req *request, tok *Token, base *u
 		return nil
 	}
 	err = req.decode(rep)
-	switch {
+	switch refused := (*Error)(nil); {
+	case errors.As(err, &refused):
+		return refused // a part of a composite request
 	case errors.Is(err, ErrIncompleteResult):
 		return NewTransportError(req.op, string(c.org), req.method, call.Path, req.readOnly, err)
 	case err != nil:

@@ -127,6 +127,11 @@ type members struct {
 	nested [16]nested
 	n      int
 	sub    bool // it has the body of a subrequest
+
+	// relayed are texts under names that say nothing: what a proxy or managed
+	// package wraps up may be a whole answer of Salesforce's.
+	relayed [4]span
+	relays  int
 }
 
 func (m *members) set(k member, s span) {
@@ -234,8 +239,12 @@ func (m *members) put(name []byte, v span, deep bool) {
 	case "duplicateResut", "duplicateResult", "records", "attributes", "fields", "httpHeaders", "outputValues", "advice":
 		// Echoes of data: what is called an error in there is not one of ours.
 	default:
-		if deep {
+		switch {
+		case deep && !str:
 			m.nest(nested{s: v})
+		case deep && m.relays < len(m.relayed):
+			m.relayed[m.relays] = v
+			m.relays++
 		}
 	}
 }
@@ -254,7 +263,7 @@ func (w *jsonEnvelope) object(b []byte, s span, ctx envelopeContext, depth int) 
 		if n, err := strconv.Atoi(string(v.bytes(b))); err == nil && n >= 100 && n < 600 {
 			ctx.status = n
 			// A subrequest's own status decides whether its body is an error.
-			ctx.failed = n >= 300
+			ctx.failed = n >= 300 && n != 304
 			if !ctx.failed {
 				ctx.errs = false
 			}
@@ -273,6 +282,12 @@ func (w *jsonEnvelope) object(b []byte, s span, ctx envelopeContext, depth int) 
 		ctx.failed = true
 	}
 	w.own(b, &m, ctx)
+	for i := range m.relays {
+		text := w.unescape(m.relayed[i].bytes(b), m.relayed[i].escaped)
+		if _, _, ok := embeddedMeaning(w.endpoint, text, ctx.row); ok {
+			w.verdict.add(w.endpoint, &finding{message: text, status: ctx.status, row: ctx.row})
+		}
+	}
 	for i := range m.n {
 		n := m.nested[i]
 		c := ctx
@@ -342,7 +357,7 @@ func (w *jsonEnvelope) own(b []byte, m *members, ctx envelopeContext) {
 	w.verdict.add(w.endpoint, &f)
 }
 
-// statusText splits Bayeux's "403::text".
+// statusText splits Bayeux's "403::text" and "403:argument:text".
 func statusText(b []byte) (int, []byte, bool) {
 	if len(b) < 5 || b[3] != ':' {
 		return 0, nil, false
@@ -354,8 +369,7 @@ func statusText(b []byte) (int, []byte, bool) {
 		}
 		n = n*10 + int(c-'0')
 	}
-	i := bytes.LastIndex(b[:min(len(b), 40)], []byte(":"))
-	return n, b[i+1:], n >= 400 && n < 600
+	return n, bytes.TrimLeft(b[4:], ":"), n >= 400 && n < 600
 }
 
 // unescape returns the text of a JSON string, and raw itself where nothing is

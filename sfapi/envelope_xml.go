@@ -22,6 +22,7 @@ type xmlEnvelope struct {
 	message  []byte
 	row      bool
 	job      bool // the document is a Bulk job or batch that failed
+	login    bool // the document answers a login
 }
 
 func (w *xmlEnvelope) flush() {
@@ -112,6 +113,15 @@ func (w *xmlEnvelope) element(name, rest []byte) {
 		if bytes.HasPrefix(bytes.TrimSpace(w.content(rest)), []byte("false")) {
 			w.failed = true
 		}
+	case "passwordExpired":
+		// A login that succeeds in form: its session may set a password and
+		// nothing else.
+		// https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_calls_login_loginresult.htm
+		if w.endpoint == EndpointSOAP && w.login && string(bytes.TrimSpace(w.content(rest))) == "true" {
+			w.verdict.add(w.endpoint, &finding{code: []byte("PASSWORD_EXPIRED"), status: w.status})
+		}
+	case "loginResponse":
+		w.login = true
 	case "state":
 		if string(bytes.TrimSpace(w.content(rest))) == "Failed" {
 			w.failed, w.job = true, true

@@ -2,6 +2,7 @@ package sfapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 const (
@@ -21,11 +23,15 @@ const (
 	//
 	// https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_api.htm
 	maxURIBytes = 16384 - 2048
+
+	// maxSOQL is the longest statement that Salesforce takes, in characters.
+	//
+	// https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_soslsoql.htm
+	maxSOQL = 100_000
 )
 
-// ErrQueryTooLong is wrapped by the error of a query that does not fit into a
-// request line. Salesforce would answer 414 or 431, or with a page about
-// maintenance.
+// ErrQueryTooLong is wrapped by the error of a query that is longer than
+// Salesforce takes.
 var ErrQueryTooLong = errors.New("query too long")
 
 // QueryOptions is how a query runs. The zero value is ready to use.
@@ -70,12 +76,12 @@ func QueryPages[T any](ctx context.Context, c *Client, soql string, opts *QueryO
 		defer fetching.Wait()
 		defer cancel()
 
-		path, err := c.queryPath(soql, o)
+		first, err := c.queryRequest("query", soql, o)
 		if err != nil {
 			yield(nil, fmt.Errorf("query: %w", err))
 			return
 		}
-		page, err := s.fetch(ctx, "query", path)
+		page, err := s.fetch(ctx, first)
 		for {
 			if err != nil {
 				yield(nil, err)
@@ -88,7 +94,7 @@ func QueryPages[T any](ctx context.Context, c *Client, soql string, opts *QueryO
 			next := page.Next
 			var nextPage *Page[T]
 			var nextErr error
-			fetchNext := func() { nextPage, nextErr = s.fetch(ctx, "query more", next) }
+			fetchNext := func() { nextPage, nextErr = s.fetch(ctx, s.more(next)) }
 			if !o.NoPrefetch {
 				fetching.Go(fetchNext)
 			}
@@ -126,45 +132,108 @@ func Query[T any](ctx context.Context, c *Client, soql string, opts *QueryOption
 // QueryCount returns the number of rows of a query of the form
 // SELECT COUNT() FROM ….
 func (c *Client) QueryCount(ctx context.Context, soql string) (int, error) {
-	path, err := c.queryPath(soql, QueryOptions{})
+	req, err := c.queryRequest("query count", soql, QueryOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("query count: %w", err)
 	}
 	var count int
-	err = c.call(ctx, &request{
-		op: "query count", method: http.MethodGet, path: path, readOnly: true,
-		decode: func(rep *reply) error {
-			scan, err := scanPage(rep.body, func(i int) int { return skipValue(rep.body, i, 2) })
-			if err != nil {
-				return err
-			}
-			if !scan.done || scan.rows > 0 {
-				return fmt.Errorf("%d rows instead of a count: the query is not SELECT COUNT()", scan.rows)
-			}
-			count = scan.totalSize
-			return nil
-		},
-	})
+	req.decode = func(rep *reply) error {
+		rep, err := c.queryReply(req, rep)
+		if err != nil {
+			return err
+		}
+		scan, err := scanPage(rep.body, func(i int) int { return skipValue(rep.body, i, 2) })
+		if err != nil {
+			return err
+		}
+		if !scan.done || scan.rows > 0 {
+			return fmt.Errorf("%d rows instead of a count: the query is not SELECT COUNT()", scan.rows)
+		}
+		count = scan.totalSize
+		return nil
+	}
+	err = c.call(ctx, req)
 	return count, err
 }
 
-// queryPath returns the path that runs soql.
-func (c *Client) queryPath(soql string, o QueryOptions) (string, error) {
+// queryRequest returns the request that runs soql. A statement that fits into
+// no request line, one that names hundreds of fields for instance, goes as the
+// only part of a composite request, which still is one call.
+//
+// https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/requests_composite.htm
+func (c *Client) queryRequest(op, soql string, o QueryOptions) (*request, error) {
 	if strings.TrimSpace(soql) == "" {
-		return "", errors.New("query is empty")
+		return nil, errors.New("query is empty")
 	}
 	if o.BatchSize != 0 && (o.BatchSize < minBatchSize || o.BatchSize > maxBatchSize) {
-		return "", fmt.Errorf("batch size %d is not within %d and %d", o.BatchSize, minBatchSize, maxBatchSize)
+		return nil, fmt.Errorf("batch size %d is not within %d and %d", o.BatchSize, minBatchSize, maxBatchSize)
+	}
+	if n := utf8.RuneCountInString(soql); n > maxSOQL {
+		return nil, fmt.Errorf("%w: %d characters, at most %d are taken; select fewer fields", ErrQueryTooLong, n, maxSOQL)
 	}
 	resource := "/query?q="
 	if o.All {
 		resource = "/queryAll?q="
 	}
 	path := c.data + resource + url.QueryEscape(soql)
-	if len(path) > maxURIBytes {
-		return "", fmt.Errorf("%w: %d bytes, at most %d fit; select fewer fields", ErrQueryTooLong, len(path), maxURIBytes)
+	if len(path) <= maxURIBytes {
+		return &request{op: op, method: http.MethodGet, path: path, readOnly: true, header: o.header()}, nil
 	}
-	return path, nil
+	part := compositePart{Method: http.MethodGet, URL: path, ReferenceID: "query"}
+	for name, values := range o.header() {
+		part.Headers = map[string]string{name: values[0]}
+	}
+	body, err := json.Marshal(map[string][]compositePart{"compositeRequest": {part}})
+	if err != nil {
+		return nil, err
+	}
+	return &request{
+		op: op, method: http.MethodPost, path: c.data + "/composite", endpoint: EndpointComposite, readOnly: true, body: body,
+	}, nil
+}
+
+// compositePart is one part of a composite request.
+type compositePart struct {
+	Method      string            `json:"method"`
+	URL         string            `json:"url"`
+	ReferenceID string            `json:"referenceId"`
+	Headers     map[string]string `json:"httpHeaders,omitempty"`
+}
+
+// queryReply returns the answer to the query itself, which a composite request
+// has wrapped.
+func (c *Client) queryReply(req *request, rep *reply) (*reply, error) {
+	if req.endpoint != EndpointComposite {
+		return rep, nil
+	}
+	var answer struct {
+		Parts []struct {
+			Body   json.RawMessage `json:"body"`
+			Status int             `json:"httpStatusCode"`
+		} `json:"compositeResponse"`
+	}
+	if err := json.Unmarshal(rep.body, &answer); err != nil {
+		return nil, fmt.Errorf("%w: composite response: %w", ErrIncompleteResult, err)
+	}
+	if len(answer.Parts) != 1 {
+		return nil, fmt.Errorf("%w: composite response has %d parts, want 1", ErrIncompleteResult, len(answer.Parts))
+	}
+	inner := &reply{status: answer.Parts[0].Status, header: rep.header, body: answer.Parts[0].Body}
+	if inner.ok() {
+		return inner, nil
+	}
+	if e := NewError(req.op, string(c.org), inner.response(EndpointREST, http.MethodGet, true)); e != nil && e.Kind != KindNone {
+		return nil, e
+	}
+	return nil, fmt.Errorf("%w: part of a composite response with status %d", ErrIncompleteResult, inner.status)
+}
+
+// header returns the header that asks for o's pages, or nil.
+func (o *QueryOptions) header() http.Header {
+	if o.BatchSize == 0 {
+		return nil
+	}
+	return http.Header{"Sforce-Query-Options": {"batchSize=" + strconv.Itoa(o.BatchSize)}}
 }
 
 // pageBuffers holds memory for bodies. Pages are large and alike.
@@ -183,8 +252,13 @@ type pageStream[T any] struct {
 	last    int // rows of the page before
 }
 
-// fetch returns the next page, which is at path.
-func (s *pageStream[T]) fetch(ctx context.Context, op, path string) (*Page[T], error) {
+// more returns the request for the page at path.
+func (s *pageStream[T]) more(path string) *request {
+	return &request{op: "query more", method: http.MethodGet, path: path, readOnly: true, header: s.options.header()}
+}
+
+// fetch returns the next page, which answers req.
+func (s *pageStream[T]) fetch(ctx context.Context, req *request) (*Page[T], error) {
 	buf := pageBuffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= maxPooledBytes {
@@ -192,19 +266,17 @@ func (s *pageStream[T]) fetch(ctx context.Context, op, path string) (*Page[T], e
 		}
 	}()
 	var page *Page[T]
-	req := &request{
-		op: op, method: http.MethodGet, path: path, readOnly: true, buf: *buf,
-		decode: func(rep *reply) (err error) {
-			*buf = rep.body[:0]
-			page, err = newPage[T](rep, s.hint())
-			if err != nil {
-				return err
-			}
-			return s.check(page, path)
-		},
-	}
-	if s.options.BatchSize > 0 {
-		req.header = http.Header{"Sforce-Query-Options": {"batchSize=" + strconv.Itoa(s.options.BatchSize)}}
+	req.buf = *buf
+	req.decode = func(rep *reply) (err error) {
+		*buf = rep.body[:0]
+		if rep, err = s.client.queryReply(req, rep); err != nil {
+			return err
+		}
+		page, err = newPage[T](rep, s.hint())
+		if err != nil {
+			return err
+		}
+		return s.check(page, req.path)
 	}
 	if err := s.client.call(ctx, req); err != nil {
 		return nil, err

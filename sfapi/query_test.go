@@ -302,7 +302,7 @@ func TestQuery_BadInput(t *testing.T) {
 		"empty":       {" ", nil},
 		"small batch": {"SELECT Id FROM Account", &sfapi.QueryOptions{BatchSize: 199}},
 		"large batch": {"SELECT Id FROM Account", &sfapi.QueryOptions{BatchSize: 2001}},
-		"too long":    {"SELECT " + strings.Repeat("Field__c, ", 2000) + "Id FROM Account", nil},
+		"too long":    {"SELECT " + strings.Repeat("Field__c, ", 10_000) + "Id FROM Account", nil},
 	} {
 		for _, err := range sfapi.Query[account](t.Context(), o.Client, c.soql, c.opts) {
 			if err == nil {

@@ -77,9 +77,9 @@ func secretKeyOf(name []byte) secretKey {
 		"clientassertion", "samlresponse", "samlassertion", "password", "passwd", "newpassword", "oldpassword", "securitytoken",
 		"codeverifier", "authtoken", "oauthtoken", "oauthtokensecret", "sforcesessionid", "xsfdcsession", "lightningsid", "contentsid",
 		"apikey", "privatekey", "secret", "devicecode", "usercode", "actortoken", "subjecttoken", "bearertoken", "jwt",
-		"csrftoken", "registrationaccesstoken":
+		"csrftoken", "registrationaccesstoken", "pwd":
 		return secretName
-	case "token", "sid", "session", "signature", "code", "otp", "pwd", "pass":
+	case "token", "sid", "session", "signature", "code", "otp", "pass":
 		return secretAmbiguous
 	case "authorization", "proxyauthorization", "setcookie", "cookie":
 		return secretHeader
@@ -138,6 +138,23 @@ func redactBytes(b []byte) (out []byte, changed bool) {
 			continue
 		}
 		quoted := start > 0 && precededByQuote(b, start)
+		if c, _ := logicalAt(b, i); c == '"' || c == '\'' || c == ' ' || c == '\n' || c == '\r' || c == '\t' {
+			// Markup keeps name and value further apart.
+			from, to := 0, 0
+			switch {
+			case isTagName(b, start) && kind != secretScheme:
+				if j := afterTag(b, i); j > 0 {
+					from, to = elementValue(b, j, n)
+				}
+			case quoted && isFieldName(b, start):
+				from, to = fieldValue(b, i)
+			}
+			if to > from && (string(name[:size]) != "code" || looksLikeCode(b[from:to])) {
+				hide(from, to)
+				i = max(i, to)
+				continue
+			}
+		}
 		if from, to := secretValue(b, i, kind, quoted, string(name[:size]) == "code"); to > from {
 			hide(from, to)
 			i = to
@@ -208,25 +225,17 @@ func secretValue(b []byte, i int, kind secretKey, quoted, isCode bool) (from, to
 	sep, width := logical(b, i)
 	switch sep {
 	case ':':
-		if kind == secretAmbiguous && !quoted {
+		if kind == secretAmbiguous && !quoted && !base64At(b, i+width) {
 			return 0, 0
 		}
 	case '=':
 	case '>':
 		// An element: the value runs to the next tag.
-		i += width
-		from = i
-		for i < len(b) {
-			c, n := logical(b, i)
-			if c == '<' && (n == 1 || n >= width) {
-				break
-			}
-			i += n
-		}
-		if isCode && !looksLikeCode(b[from:i]) {
+		from, to = elementValue(b, i+width, width)
+		if isCode && !looksLikeCode(b[from:to]) {
 			return 0, 0
 		}
-		return from, i
+		return from, to
 	default:
 		return 0, 0
 	}
@@ -244,8 +253,15 @@ func secretValue(b []byte, i int, kind secretKey, quoted, isCode bool) (from, to
 		from = i + n
 		to = quotedEnd(b, from, open)
 	} else {
-		if (c == '{' || c == '[') && sep == ':' || isLiteral(b[i:]) {
+		if c == '{' && sep == ':' || isLiteral(b[i:]) {
 			return 0, 0
+		}
+		if c == '[' && sep == ':' {
+			from, to = i+n, listEnd(b, i+n)
+			if to < from || isCode && !looksLikeCode(bytes.Trim(b[from:to], `"' `)) {
+				return 0, 0
+			}
+			return from, to
 		}
 		from = i
 		for i < len(b) {

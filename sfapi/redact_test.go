@@ -83,6 +83,19 @@ func TestRedact_WhateverTheBodyEchoes(t *testing.T) {
 		texts["encoded form "+p.key] = [2]string{"https://x.example/?next=" + url.QueryEscape("/cb?"+form), p.secret}
 		texts["form in JSON "+p.key] = [2]string{`{"message":` + quoteJSON("sent "+form) + `}`, p.secret}
 		texts["element "+p.key] = [2]string{"<OAuth><" + p.key + ">" + html.EscapeString(p.secret) + "</" + p.key + "></OAuth>", p.secret}
+		markup := map[string]string{
+			"element with an attribute": "<OAuth><" + p.key + ` xsi:type="xsd:string">` + p.secret + "</" + p.key + "></OAuth>",
+			"CDATA":                     "<sf:" + p.key + "><![CDATA[" + p.secret + "]]></sf:" + p.key + ">",
+			"field":                     `<form><input type="hidden" name="` + p.key + `" value="` + p.secret + `"/></form>`,
+			"field, value first":        `<form><input value="` + p.secret + `" id=x name='` + p.key + `'></form>`,
+			"part":                      "--x\r\nContent-Disposition: form-data; name=\"" + p.key + "\"\r\n\r\n" + p.secret + "\r\n--x--",
+			"Go list":                   "map[" + p.key + ":[" + p.secret + "] z:[1]]",
+			"JSON list":                 `{"` + p.key + `": ["` + p.secret + `"]}`,
+		}
+		for form, text := range markup {
+			texts[form+" "+p.key] = [2]string{text, p.secret}
+			texts[form+" in JSON "+p.key] = [2]string{`{"body":` + quoteJSON(text) + `}`, p.secret}
+		}
 		texts["escaped element "+p.key] = [2]string{html.EscapeString("<sf:" + p.key + ">" + strings.ReplaceAll(p.secret, "&", "+") + "</sf:" + p.key + ">"), p.secret}
 	}
 	for name, s := range map[string]string{
@@ -131,7 +144,8 @@ func TestRedact_LeavesTheRestAlone(t *testing.T) {
 		"INVALID_LOGIN: Invalid username, password, security token; or user locked out.",
 		`{"code":"INVALID_FIELD","id":"00Dxx0000001gPLEAY"}`, `{"password":null,"token":{"a":1},"session":true}`,
 		"<code>INVALID_FIELD</code>", "https://x.example/?code=404&x=y", "Bearer token is invalid", "Basic authentication required",
-		"code: 42, signature: none", `{"access_token":"REDACTED"}`, "duplicate value found: 001xx000003DGb2AAG", "100%", `\`, "&amp;", "%", "&#",
+		"code: 42, signature: none", `<input name="q" value="x"> <input name="password" value="">`, `{"code":["INVALID_FIELD"],"token":[{"a":1}]}`,
+		"<password/><a>b</a>", "signature: verification of the document failed", `{"access_token":"REDACTED"}`, "duplicate value found: 001xx000003DGb2AAG", "100%", `\`, "&amp;", "%", "&#",
 		`{"token_type":"Bearer","scope":"refresh_token api","instance_url":"https://acme.my.salesforce.com"}`,
 	} {
 		if got := sfapi.Redact(s); got != s {
