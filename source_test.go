@@ -111,10 +111,19 @@ func sourceProblems(tree fs.FS) ([]string, error) {
 
 // forbiddenInTests returns the calls in a test file that make it slow and
 // flaky, or that hide that it did not run. A file that works in testing/synctest
-// bubbles may sleep: time there passes at once.
+// bubbles, by itself or through a function inBubble of its package, may sleep:
+// time there passes at once.
 func forbiddenInTests(file *ast.File) []string {
 	var calls []string
 	bubbles := slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` })
+	ast.Inspect(file, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if name, ok := call.Fun.(*ast.Ident); ok && name.Name == "inBubble" {
+				bubbles = true
+			}
+		}
+		return true
+	})
 	ast.Inspect(file, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {

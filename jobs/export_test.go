@@ -6,6 +6,8 @@ var (
 	MergePayloads = mergePayloads
 	Advance       = advance
 	SOQLQuote     = soqlQuote
+	QueryBegan    = queryBegan
+	NumberKey     = numberKey
 )
 
 type (

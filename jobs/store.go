@@ -156,7 +156,7 @@ type SyncStore[TTx any] interface {
 	RestartRunTx(ctx context.Context, tx TTx, st *SyncState) error
 
 	// FilterSeenTx reports for each row whether this very version of it has
-	// been applied before.
+	// been applied before, and no other with the same stamp since.
 	FilterSeenTx(ctx context.Context, tx TTx, org sfapi.OrgID, object string, rows []SeenRow) ([]bool, error)
 
 	// FinishSyncTx ends the run: LastRun is set, NextFrom is set to nextFrom,
@@ -255,9 +255,13 @@ type WriteCounts struct {
 // WriteQuery selects records of a write.
 type WriteQuery struct {
 	Status WriteStatus // "" for all
-	After  int         // records with a higher index; -1 from the start
+	From   int         // records with this index or a higher one
 	Limit  int         // 0 means 200; at most 2,000
 }
+
+// NextRowsBytes is where WriteStore.NextRows stops: the row that reaches it is
+// the last one.
+const NextRowsBytes = 16 << 20
 
 // WriteStore keeps the write log.
 type WriteStore[TTx any] interface {
@@ -270,7 +274,8 @@ type WriteStore[TTx any] interface {
 	BeginDrain(ctx context.Context, org sfapi.OrgID, object string, jobID int64) (epoch int64, err error)
 
 	// NextRows returns the oldest sent and pending rows in order of
-	// submission, at most limit, merged ones left out. The Payload of a row
+	// submission, at most limit, merged ones left out, and no more once their
+	// payloads come to NextRowsBytes. The Payload of a row
 	// that carries merged ones is the merged payload; everywhere else it is
 	// the one that was submitted.
 	NextRows(ctx context.Context, org sfapi.OrgID, object string, limit int) ([]*WriteRow, error)
@@ -280,7 +285,7 @@ type WriteStore[TTx any] interface {
 	// merged payload stored with the carrier (payloads: carrier's id →
 	// payload). What a merged row carries itself goes to its carrier too.
 	// ErrLeaseLost when epoch is no longer the newest, or when one of the rows
-	// is neither pending nor sent any more because CancelWrites came between:
+	// is neither pending nor sent any more because it was cancelled meanwhile:
 	// then no row is marked, and nothing must be sent.
 	MarkSent(ctx context.Context, org sfapi.OrgID, object string, epoch int64, ids []int64, merged map[int64]int64, payloads map[int64]json.RawMessage) error
 
@@ -311,10 +316,6 @@ type WriteStore[TTx any] interface {
 	// they were when they were submitted, and returns the write's object and
 	// how many they were. ErrNotFound as above.
 	RetryWriteTx(ctx context.Context, tx TTx, org sfapi.OrgID, writeID int64) (object string, n int, err error)
-
-	// CancelWrites cancels an org's pending records and returns how many they
-	// were. Records that were sent keep their state.
-	CancelWrites(ctx context.Context, org sfapi.OrgID) (int, error)
 
 	// Undrained returns up to limit (org, object) pairs that have had pending
 	// or sent rows for longer than age while no drain job of theirs waits or

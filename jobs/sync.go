@@ -31,7 +31,8 @@ type Sync struct {
 	Mode SyncMode `json:"mode,omitempty"`
 	// Fields narrows what a mirror keeps; empty means every described field
 	// that is not compound or base64. Typed handlers ignore it: their struct
-	// says which fields they read.
+	// says which fields they read. A field that joins later is filled in for
+	// rows that changed since; a Full sync fills in the others.
 	Fields []string `json:"fields,omitempty"`
 }
 
@@ -49,7 +50,8 @@ func (s Sync) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: breaker.Sync.Queue(s.Org), Tags: []string{string(s.Org)}}
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+// namePattern matches API names; none is nearly as long as this allows.
+var namePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,254}$`)
 
 // Validate reports every field of s that cannot be right.
 func (s *Sync) Validate() error {

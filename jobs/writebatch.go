@@ -3,6 +3,7 @@ package jobs
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/weirhq/weir/sfapi"
 )
@@ -53,28 +54,34 @@ func (b *batch) records() []json.RawMessage {
 // Updates and upserts of one record that follow each other are merged, the
 // later fields winning; Salesforce fails a record that is twice in a call. A
 // batch whose rows were sent before and may have arrived is not merged anew.
-func nextBatch(rows []*WriteRow) (*batch, error) {
+//
+// A row that waits is passed over, and with it what follows of its record. The
+// batch has no rows when all of them wait.
+func nextBatch(rows []*WriteRow, waits func(*WriteRow) bool) (*batch, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
 	first := rows[0]
 	b := &batch{operation: first.Operation, externalID: first.ExternalID, merged: make(map[int64]int64), payloads: make(map[int64]json.RawMessage)}
-	at := make(map[string]int) // key → index in b.rows
+	at := make(map[string]int) // record → index in b.rows, -1 for one that waits
 	size := 0
 	for _, r := range rows {
 		if r.Operation != b.operation || r.ExternalID != b.externalID || r.Status != first.Status {
 			break
 		}
-		key := r.Key
-		if b.operation == sfapi.OpInsert {
-			key = "" // an insert is a record of its own, whatever its key
+		record := r.record()
+		i, twice := at[record]
+		twice = twice && record != ""
+		if waits(r) || twice && i < 0 {
+			at[record] = -1
+			continue
 		}
-		i, twice := at[key]
-		if key != "" && twice {
+		if twice {
 			older := b.rows[i]
 			// A row that was refused once goes by itself: what is wrong with
-			// one record's older fields must not spoil its newer ones.
-			if b.operation == sfapi.OpDelete || r.Status == WriteSent || r.Attempts > 0 || older.Attempts > 0 {
+			// one record's older fields must not spoil its newer ones. Keys
+			// that differ in case may be two records, or one.
+			if b.operation == sfapi.OpDelete || r.Status == WriteSent || r.Attempts > 0 || older.Attempts > 0 || r.Key != older.Key {
 				break
 			}
 			payload, err := mergePayloads(older.Payload, r.Payload)
@@ -91,10 +98,24 @@ func nextBatch(rows []*WriteRow) (*batch, error) {
 			break
 		}
 		size += len(r.Payload)
-		at[key] = len(b.rows)
+		at[record] = len(b.rows)
 		b.rows = append(b.rows, r)
 	}
 	return b, nil
+}
+
+// record names the record that the row is about: "" for one that no other row
+// can be about, since an insert makes a record of its own. Salesforce compares
+// external ids without regard to case unless the field says otherwise, and
+// refuses a call in which one is twice.
+func (r *WriteRow) record() string {
+	if r.Operation == sfapi.OpInsert {
+		return ""
+	}
+	if r.Operation == sfapi.OpUpsert {
+		return strings.ToLower(r.Key)
+	}
+	return r.Key
 }
 
 // carry makes the newer row r carry the fields of row i, in whose place it is
@@ -122,6 +143,12 @@ func (b *batch) carries(id int64) bool {
 		}
 	}
 	return false
+}
+
+// mayCarry reports whether rows were or may have been merged into the row: one
+// that was sent before does not tell. When it is refused, they part.
+func (b *batch) mayCarry(r *WriteRow) bool {
+	return b.carries(r.ID) || r.Status == WriteSent && r.Attempts == 0
 }
 
 // split halves a batch, to find the record that spoils the request.

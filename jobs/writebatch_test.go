@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +40,7 @@ func TestNextBatch(t *testing.T) {
 		sent    []int64
 		merged  map[int64]int64
 		records []string
+		waiting []int64
 	}{
 		"one operation only": {
 			rows: []*jobs.WriteRow{rec(1, jobs.Upsert, "a", `{"A":1}`), rec(2, jobs.Update, "b", `{"A":1}`), rec(3, jobs.Upsert, "c", `{"A":1}`)},
@@ -69,6 +71,21 @@ func TestNextBatch(t *testing.T) {
 			rows: []*jobs.WriteRow{sent(rec(1, jobs.Update, "a", `{"X":1}`)), rec(2, jobs.Update, "a", `{"X":2}`)},
 			sent: []int64{1}, merged: map[int64]int64{}, records: []string{`{"X":1}`},
 		},
+		"keys that differ in case are not in one call": {
+			rows: []*jobs.WriteRow{rec(1, jobs.Upsert, "a", `{"Ext__c":"a"}`), rec(2, jobs.Upsert, "b", `{"Ext__c":"b"}`), rec(3, jobs.Upsert, "A", `{"Ext__c":"A"}`)},
+			sent: []int64{1, 2}, merged: map[int64]int64{}, records: []string{`{"Ext__c":"a"}`, `{"Ext__c":"b"}`},
+		},
+		"a row that waits holds back its record only": {
+			rows: []*jobs.WriteRow{
+				again(rec(1, jobs.Upsert, "a", `{"X":1}`)), rec(2, jobs.Upsert, "b", `{"X":1}`), rec(3, jobs.Upsert, "a", `{"X":2}`),
+				rec(4, jobs.Upsert, "c", `{"X":1}`), rec(5, jobs.Delete, "d", `{"Id":"d"}`),
+			},
+			waiting: []int64{1}, sent: []int64{2, 4}, merged: map[int64]int64{}, records: []string{`{"X":1}`, `{"X":1}`},
+		},
+		"another operation waits too": {
+			rows:    []*jobs.WriteRow{again(rec(1, jobs.Upsert, "a", `{"X":1}`)), rec(2, jobs.Delete, "b", `{"Id":"b"}`)},
+			waiting: []int64{1}, sent: []int64{}, merged: map[int64]int64{},
+		},
 		"large records go alone": {
 			rows: []*jobs.WriteRow{rec(1, jobs.Update, "a", large), rec(2, jobs.Update, "b", large)},
 			sent: []int64{1}, merged: map[int64]int64{}, records: []string{large},
@@ -76,7 +93,7 @@ func TestNextBatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := jobs.NextBatch(c.rows)
+			b, err := jobs.NextBatch(c.rows, func(r *jobs.WriteRow) bool { return slices.Contains(c.waiting, r.ID) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +108,7 @@ func TestNextBatch(t *testing.T) {
 			}
 		})
 	}
-	if b, err := jobs.NextBatch(nil); b != nil || err != nil {
+	if b, err := jobs.NextBatch(nil, nil); b != nil || err != nil {
 		t.Errorf("of nothing: %v, %v", b, err)
 	}
 }

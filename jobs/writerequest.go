@@ -9,6 +9,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/weirhq/weir/sfapi"
 )
@@ -46,9 +47,11 @@ type Write struct {
 
 	// IdempotencyKey makes a repeated call harmless: the same key and body
 	// again stores nothing and returns the first receipt, another body is
-	// ErrIdempotencyConflict. Empty means none.
+	// ErrIdempotencyConflict. At most 255 bytes. Empty means none.
 	IdempotencyKey string
 }
+
+const maxIdempotencyKeyBytes = 255
 
 // Batch checks the write and returns what the store keeps. Its error joins a
 // FieldError for each thing that is wrong, records as Records[i].
@@ -56,6 +59,9 @@ func (w *Write) Batch() (*WriteBatch, error) {
 	var errs []error
 	bad := func(field, format string, args ...any) {
 		errs = append(errs, &FieldError{field, fmt.Sprintf(format, args...)})
+	}
+	if w == nil {
+		w = &Write{}
 	}
 	org, err := sfapi.ParseOrgID(string(w.Org))
 	if err != nil {
@@ -76,6 +82,12 @@ func (w *Write) Batch() (*WriteBatch, error) {
 		bad("ExternalID", "%q is not an API name", w.ExternalID)
 	case w.ExternalID != "" && (w.Operation == Update || w.Operation == Delete):
 		bad("ExternalID", "%s goes by Id", w.Operation)
+	}
+	switch key := w.IdempotencyKey; {
+	case len(key) > maxIdempotencyKeyBytes:
+		bad("IdempotencyKey", "is %d bytes long, at most %d are taken", len(key), maxIdempotencyKeyBytes)
+	case !utf8.ValidString(key) || strings.IndexByte(key, 0) >= 0:
+		bad("IdempotencyKey", "%q is not a text that a database can keep", key)
 	}
 	records := reflect.ValueOf(w.Records)
 	if records.Kind() != reflect.Slice || records.Type().Elem().Kind() == reflect.Uint8 {
@@ -127,6 +139,9 @@ func (w *Write) record(v any) (json.RawMessage, string, error) {
 	if len(raw) > MaxRecordBytes {
 		return nil, "", fmt.Errorf("%d bytes of JSON, at most %d are taken", len(raw), MaxRecordBytes)
 	}
+	if !utf8.Valid(raw) { // a json.Marshaler of the app's may have made it
+		return nil, "", errors.New("is not valid UTF-8")
+	}
 	fields, err := flatFields(raw)
 	if err != nil {
 		return nil, "", err
@@ -157,6 +172,9 @@ func (w *Write) record(v any) (json.RawMessage, string, error) {
 	}
 	ext, ok := get(w.ExternalID)
 	key := ext.text()
+	if strings.IndexByte(key, 0) >= 0 {
+		return nil, "", &FieldError{w.ExternalID, "holds U+0000"}
+	}
 	if w.Operation == Upsert && (!ok || key == "") {
 		return nil, "", &FieldError{w.ExternalID, "upsert needs a value, a text that is not empty or a number"}
 	}

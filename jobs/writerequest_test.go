@@ -93,7 +93,18 @@ func TestWriteBatchRefuses(t *testing.T) {
 		"field twice, in another case": {upsert([]json.RawMessage{json.RawMessage(`{"Ext__c":"a","ext__C":"b"}`)}), "Records[0].ext__C"},
 		"field twice":                  {upsert([]json.RawMessage{json.RawMessage(`{"Ext__c":"a","Ext__c":"b"}`)}), "Records[0].Ext__c"},
 		"10 MB record":                 {upsert([]m{{"Ext__c": "a", "Description": strings.Repeat("x", 10<<20)}}), "Records[0]"},
-		"unmarshalable":                {upsert([]m{{"Ext__c": "a", "F": func() {}}}), "Records[0]"},
+		"10 KB of idempotency key": {jobs.Write{
+			Org: org, Object: "Contact", Operation: jobs.Insert, Records: []m{{"LastName": "x"}}, IdempotencyKey: strings.Repeat("k", 10<<10),
+		}, "IdempotencyKey"},
+		"idempotency key with a zero byte": {jobs.Write{
+			Org: org, Object: "Contact", Operation: jobs.Insert, Records: []m{{"LastName": "x"}}, IdempotencyKey: "a\x00b",
+		}, "IdempotencyKey"},
+		"object name of 10 KB": {jobs.Write{
+			Org: org, Object: strings.Repeat("x", 10<<10), Operation: jobs.Insert, Records: []m{{"LastName": "x"}},
+		}, "Object"},
+		"record is not UTF-8":     {upsert([]json.RawMessage{json.RawMessage("{\"Ext__c\":\"a\",\"LastName\":\"\xff\"}")}), "Records[0]"},
+		"external id with U+0000": {upsert([]m{{"Ext__c": "a\x00"}}), "Records[0].Ext__c"},
+		"unmarshalable":           {upsert([]m{{"Ext__c": "a", "F": func() {}}}), "Records[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,6 +120,14 @@ func TestWriteBatchRefuses(t *testing.T) {
 				t.Errorf("field %q, want %q: %v", fe.Field, c.field, err)
 			}
 		})
+	}
+}
+
+func TestNoWrite(t *testing.T) {
+	t.Parallel()
+	var fe *jobs.FieldError
+	if _, err := (*jobs.Write)(nil).Batch(); !errors.As(err, &fe) {
+		t.Errorf("a nil write: %v", err)
 	}
 }
 

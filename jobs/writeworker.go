@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/riverqueue/river"
 
 	"github.com/weirhq/weir/breaker"
@@ -23,6 +25,14 @@ const (
 	// was lost is looked up: a request that is still being processed shows no
 	// record yet.
 	lookupGrace = 5 * time.Second
+
+	// firstRowPause is how long a row waits that was refused once, and may
+	// succeed later. It doubles each time: a lock is held for seconds.
+	firstRowPause = 200 * time.Millisecond
+
+	// settlePatience is how long an outcome is kept while the database is
+	// away: Salesforce will not tell it again.
+	settlePatience = 2 * time.Minute
 
 	// rowsAhead is how many rows are read from the log at once: more than a
 	// call carries, so that updates of one record can be merged.
@@ -54,7 +64,7 @@ func (w *writeWorker[TTx]) Work(ctx context.Context, job *river.Job[WriteArgs]) 
 	if _, err := w.env.Store.CompleteWaiting(ctx, a.Kind(), a.Org, a.Object, job.ID); err != nil {
 		return errors.Join(err, w.release(ctx, a, epoch))
 	}
-	d := &drain[TTx]{env: w.env, args: a, epoch: epoch, slice: w.env.newSlice(), pause: newRowBackOff()}
+	d := &drain[TTx]{env: w.env, args: a, epoch: epoch, slice: w.env.newSlice(), waiting: make(map[int64]time.Time), refused: make(map[string]WriteOutcome)}
 	if err = d.work(ctx); err != nil && !errors.Is(err, ErrLeaseLost) {
 		return errors.Join(err, w.release(ctx, a, epoch))
 	}
@@ -67,15 +77,6 @@ func (w *writeWorker[TTx]) release(ctx context.Context, a *WriteArgs, epoch int6
 	return w.env.Store.ReleaseDrain(ctx, a.Org, a.Object, epoch)
 }
 
-// newRowBackOff paces the calls that only carry rows sent before.
-func newRowBackOff() *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = 200 * time.Millisecond
-	b.MaxInterval = 10 * time.Second
-	b.MaxElapsedTime = 0 // Attempts bound it
-	return b
-}
-
 // drain is one slice of draining.
 type drain[TTx any] struct {
 	env    *Env[TTx]
@@ -83,7 +84,9 @@ type drain[TTx any] struct {
 	epoch  int64
 	client *sfapi.Client
 	slice  slice
-	pause  *backoff.ExponentialBackOff
+
+	waiting map[int64]time.Time     // rows that were refused → when to send them again
+	refused map[string]WriteOutcome // shapes that were refused → how
 }
 
 func (d *drain[TTx]) work(ctx context.Context) error {
@@ -106,12 +109,15 @@ func (d *drain[TTx]) work(ctx context.Context) error {
 		if d.slice.over() {
 			return ErrYield
 		}
-		b, err := nextBatch(rows)
+		b, err := nextBatch(rows, d.waits)
 		if err != nil {
 			return err
 		}
-		if err := d.pace(ctx, b); err != nil {
-			return err
+		if len(b.rows) == 0 {
+			if err := d.waitUntil(ctx, d.nextDue(rows)); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := d.send(ctx, b); err != nil {
 			return err
@@ -119,24 +125,25 @@ func (d *drain[TTx]) work(ctx context.Context) error {
 	}
 }
 
-// pace waits before a call whose rows have all been refused before.
-func (d *drain[TTx]) pace(ctx context.Context, b *batch) error {
-	for _, r := range b.rows {
-		if r.Attempts == 0 {
-			d.pause.Reset()
-			return nil
+// waits reports whether it is too early to send a row again.
+func (d *drain[TTx]) waits(r *WriteRow) bool {
+	due, ok := d.waiting[r.ID]
+	if ok && !time.Now().Before(due) {
+		delete(d.waiting, r.ID)
+		return false
+	}
+	return ok
+}
+
+// nextDue returns when the first of rows need wait no longer.
+func (d *drain[TTx]) nextDue(rows []*WriteRow) time.Time {
+	var next time.Time
+	for _, r := range rows {
+		if due, ok := d.waiting[r.ID]; ok && (next.IsZero() || due.Before(next)) {
+			next = due
 		}
 	}
-	t := time.NewTimer(d.pause.NextBackOff())
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-d.env.Draining:
-		return ErrYield
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return next
 }
 
 // send marks a batch sent, sends it and records what became of each row. Rows
@@ -154,6 +161,10 @@ func (d *drain[TTx]) send(ctx context.Context, b *batch) error {
 
 // call sends rows that are marked.
 func (d *drain[TTx]) call(ctx context.Context, b *batch) error {
+	b, err := d.refuseKnown(ctx, b)
+	if err != nil || len(b.rows) == 0 {
+		return err
+	}
 	by := ""
 	if b.operation == sfapi.OpUpsert {
 		by = b.externalID // an insert's is only for looking it up
@@ -177,8 +188,18 @@ func (d *drain[TTx]) call(ctx context.Context, b *batch) error {
 		}
 		return d.call(ctx, right)
 	default:
-		code, message := describeError(err)
-		return d.settleAll(ctx, b, WriteOutcome{Status: WriteFailed, ErrorCode: code, ErrorMessage: message})
+		o := WriteOutcome{Status: WriteFailed}
+		o.ErrorCode, o.ErrorMessage = describeError(err)
+		d.learn(b, o)
+		outcomes := make([]WriteOutcome, len(b.rows))
+		for i, r := range b.rows {
+			outcomes[i] = o
+			if b.mayCarry(r) {
+				outcomes[i] = WriteOutcome{Status: WritePending, CountAttempt: true}
+			}
+			outcomes[i].ID = r.ID
+		}
+		return d.settle(ctx, outcomes)
 	}
 }
 
@@ -203,9 +224,23 @@ func (d *drain[TTx]) settleAll(ctx context.Context, b *batch, o WriteOutcome) er
 // settle records outcomes. A request has been answered by now, so the answer
 // is saved even when the job is being cancelled.
 func (d *drain[TTx]) settle(ctx context.Context, outcomes []WriteOutcome) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), settlePatience)
 	defer cancel()
-	return d.env.Store.Settle(ctx, d.args.Org, d.args.Object, d.epoch, outcomes)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(finishTimeout, cancel) })
+	defer stop()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := d.env.Store.Settle(saving, d.args.Org, d.args.Object, d.epoch, outcomes)
+		if err == nil || errors.Is(err, ErrLeaseLost) {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-saving.Done():
+			t.Stop()
+			return err
+		}
+	}
 }
 
 // settleResults records a collection's results. An error of the org's, not of
@@ -218,8 +253,10 @@ func (d *drain[TTx]) settleResults(ctx context.Context, b *batch, results []sfap
 		if outcomes[i], err = d.outcome(r, &results[i]); err != nil && orgErr == nil {
 			orgErr = err
 		}
-		if outcomes[i].Status == WriteFailed && b.carries(r.ID) {
+		if outcomes[i].Status == WriteFailed && b.mayCarry(r) {
 			outcomes[i] = WriteOutcome{ID: r.ID, Status: WritePending, CountAttempt: true}
+		} else if outcomes[i].Status == WritePending && outcomes[i].CountAttempt {
+			d.waiting[r.ID] = time.Now().Add(firstRowPause << r.Attempts)
 		}
 	}
 	return errors.Join(orgErr, d.settle(ctx, outcomes))
@@ -288,12 +325,24 @@ func (d *drain[TTx]) findInserted(ctx context.Context, b *batch) error {
 		return err
 	}
 	found, err := d.lookUp(ctx, b.externalID, search)
-	if err != nil {
+	var answered *sfapi.Error
+	if err != nil && (!errors.As(err, &answered) || sfapi.CountsAgainstOrg(err) || sfapi.Retryable(err) || sfapi.KindOf(err) == sfapi.KindInvalidQueryLocator) {
 		return err
+	}
+	if err != nil {
+		// It will be refused again, and what is behind must go on.
+		_, message := describeError(err)
+		for _, r := range search {
+			lost = append(lost, WriteOutcome{
+				ID: r.ID, Status: WriteUnknown, ErrorCode: CodeOutcomeUnknown,
+				ErrorMessage: "the answer to the insert was lost, and the record cannot be looked up: " + message,
+			})
+		}
+		return d.settle(ctx, lost[len(lost)-len(search):])
 	}
 	outcomes := make([]WriteOutcome, len(search))
 	for i, r := range search {
-		switch ids := found[strings.ToLower(r.Key)]; len(ids) {
+		switch ids := found(r); len(ids) {
 		case 0:
 			outcomes[i] = WriteOutcome{ID: r.ID, Status: WritePending, CountAttempt: true}
 		case 1:
@@ -325,19 +374,35 @@ func (d *drain[TTx]) waitUntil(ctx context.Context, at time.Time) error {
 	}
 }
 
-// lookUp returns the ids of the records with the rows' external ids, by key in
-// lower case: Salesforce compares external ids without regard to case unless
-// the field says otherwise.
-func (d *drain[TTx]) lookUp(ctx context.Context, externalID string, rows []*WriteRow) (map[string][]string, error) {
+// numberPattern matches the external ids that are looked up as numbers.
+// Without an exponent: one of nine digits would fill the memory.
+var numberPattern = regexp.MustCompile(`^-?[0-9]{1,18}(\.[0-9]{1,18})?$`)
+
+// numberKey brings a number to one form: Salesforce gives back 12 as 12.0.
+func numberKey(key string) string {
+	if !numberPattern.MatchString(key) {
+		return ""
+	}
+	n, _ := new(big.Rat).SetString(key) // the pattern has checked it
+	return n.RatString()
+}
+
+// lookUp returns the ids of the records that have each row's external id.
+func (d *drain[TTx]) lookUp(ctx context.Context, externalID string, rows []*WriteRow) (func(*WriteRow) []string, error) {
 	describe, err := d.client.Describe(ctx, d.args.Object)
 	if err != nil {
 		return nil, err
 	}
-	quote := true
+	// Texts are compared without regard to case unless the field says
+	// otherwise.
+	literal, form := soqlQuote, strings.ToLower
 	if f, ok := describe.Field(externalID); ok && columnType(f.Type) == ColumnNumeric {
-		quote = false
+		form, literal = numberKey, func(key string) string { return key }
+		// What is no number, no record has: the insert will be refused.
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r *WriteRow) bool { return numberKey(r.Key) == "" })
 	}
 	found := make(map[string][]string)
+	ids := func(r *WriteRow) []string { return found[form(r.Key)] }
 	const chunk = 100 // keys of up to 255 characters keep the URL below 16 KB after that
 	for len(rows) > 0 {
 		var in strings.Builder
@@ -346,10 +411,7 @@ func (d *drain[TTx]) lookUp(ctx context.Context, externalID string, rows []*Writ
 			if n > 0 {
 				in.WriteByte(',')
 			}
-			lit := rows[n].Key
-			if quote {
-				lit = soqlQuote(lit)
-			}
+			lit := literal(rows[n].Key)
 			in.WriteString(lit)
 			size += 3 * len(lit) // percent-encoded at worst
 			n++
@@ -363,12 +425,13 @@ func (d *drain[TTx]) lookUp(ctx context.Context, externalID string, rows []*Writ
 			if err != nil {
 				return nil, err
 			}
-			key := strings.ToLower(rec.String(externalID))
-			found[key] = append(found[key], id)
+			if key := form(rec.String(externalID)); key != "" {
+				found[key] = append(found[key], id)
+			}
 		}
 		rows = rows[n:]
 	}
-	return found, nil
+	return ids, nil
 }
 
 // soqlQuote quotes a text for SOQL.

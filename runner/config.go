@@ -70,9 +70,38 @@ type Config[TTx any] struct {
 	// of a hold. Default to 30 seconds and 15 minutes.
 	ProbeMin, ProbeMax time.Duration
 
+	// FailedCallRetention is how long failed calls and token requests are kept
+	// to look at, CallCountRetention how long the counts by hour are. Default
+	// to 7 and 30 days; -1 keeps none.
+	FailedCallRetention, CallCountRetention time.Duration
+
+	// TokenRate bounds the token requests of this process, in requests a
+	// second over all orgs, so that ten thousand sessions that end together
+	// are no burst on Salesforce's login hosts. Defaults to 25.
+	TokenRate float64
+
+	// Introspect asks orgs in use when their sessions end, for apps that may
+	// introspect tokens. Otherwise the end is taken from issued_at and the
+	// session timeout: two hours, or what the org's sessions have shown.
+	Introspect bool
+
+	// Mint makes a token for an org that was connected without a refresh
+	// token: by client credentials or JWT bearer. It is called by one process
+	// at a time for an org. Without it such orgs cannot be connected.
+	Mint func(ctx context.Context, org *Org) (*sfapi.Token, error)
+
 	// OnEvent is told of each event, at least once: an error has it told again
-	// later. It runs in worker processes, on any of them. Defaults to nothing.
+	// later, for about three weeks. It runs in worker processes, on any of
+	// them: all must have it, or none. Defaults to nothing.
 	OnEvent func(ctx context.Context, e *Event) error
+
+	// Webhook is sent each event too, independently of OnEvent, by worker
+	// processes: all must have it, or none. Defaults to nothing.
+	Webhook *Webhook
+
+	// EventRetention is how long events are kept for Runner.Events, and for
+	// deliveries that are still tried. Defaults to 30 days.
+	EventRetention time.Duration
 
 	// StopTimeout is how long Stop lets jobs checkpoint before it cancels
 	// their contexts. Defaults to 10 seconds.
@@ -89,8 +118,13 @@ const (
 	defaultStopTimeout     = 10 * time.Second
 	defaultProbeMin        = 30 * time.Second
 	defaultProbeMax        = 15 * time.Minute
-	minDeadWorkerAfter     = time.Second
-	maxOverlap             = 30 * 24 * time.Hour
+
+	defaultEventRetention      = 30 * 24 * time.Hour
+	defaultFailedCallRetention = 7 * 24 * time.Hour
+	defaultCallCountRetention  = 30 * 24 * time.Hour
+
+	minDeadWorkerAfter = time.Second
+	maxOverlap         = 30 * 24 * time.Hour
 )
 
 // ConfigError says which field of a Config is wrong, and why.
@@ -144,6 +178,9 @@ func (c *Config[TTx]) withDefaults() (*Config[TTx], error) {
 	number("WriteWorkers", &out.WriteWorkers, defaultWorkers)
 	number("SyncWindow", &out.SyncWindow, defaultSyncWindow)
 	number("WriteWindow", &out.WriteWindow, defaultWriteWindow)
+	if out.TokenRate < 0 {
+		bad("TokenRate", "is %g, less than nothing", out.TokenRate)
+	}
 	duration := func(field string, v *time.Duration, def, least, most time.Duration) {
 		if *v == 0 {
 			*v = def
@@ -158,6 +195,26 @@ func (c *Config[TTx]) withDefaults() (*Config[TTx], error) {
 	duration("ProbeMax", &out.ProbeMax, max(defaultProbeMax, out.ProbeMin), time.Millisecond, 0)
 	if out.ProbeMax < out.ProbeMin {
 		bad("ProbeMax", "is %v, less than ProbeMin, %v", out.ProbeMax, out.ProbeMin)
+	}
+	for _, keep := range []struct {
+		field string
+		v     *time.Duration
+		def   time.Duration
+	}{
+		{"FailedCallRetention", &out.FailedCallRetention, defaultFailedCallRetention},
+		{"CallCountRetention", &out.CallCountRetention, defaultCallCountRetention},
+	} {
+		if *keep.v != -1 {
+			duration(keep.field, keep.v, keep.def, time.Hour, 0)
+		}
+	}
+	duration("EventRetention", &out.EventRetention, defaultEventRetention, time.Hour, 0)
+	if out.Webhook != nil {
+		w, err := out.Webhook.withDefaults()
+		if err != nil {
+			errs = append(errs, err)
+		}
+		out.Webhook = w
 	}
 	duration("StopTimeout", &out.StopTimeout, defaultStopTimeout, 0, 0)
 	if out.Overlap == -1 {

@@ -36,6 +36,9 @@ const (
 	workerDatabase = "WEIR_TEST_WORKER_DATABASE"
 	workerLogin    = "WEIR_TEST_WORKER_LOGIN"
 	workerKeyset   = "WEIR_TEST_WORKER_KEYSET"
+	workerProbes   = "WEIR_TEST_WORKER_PROBES" // the first wait before a probe; empty: the default
+	workerDead     = "WEIR_TEST_WORKER_DEAD"   // DeadWorkerAfter; empty: a second
+	workerDies     = "WEIR_TEST_WORKER_DIES"   // the step at which it kills itself; empty: none
 )
 
 func TestMain(m *testing.M) {
@@ -53,7 +56,17 @@ func TestMain(m *testing.M) {
 func workerMain() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	pool, err := pgxpool.New(ctx, os.Getenv(workerDatabase))
+	config, err := pgxpool.ParseConfig(os.Getenv(workerDatabase))
+	if err != nil {
+		return err
+	}
+	app := workerApp(os.Getenv(workerLogin))
+	if step := os.Getenv(workerDies); step != "" {
+		if err := dieAt(step, config, app); err != nil {
+			return err
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -68,11 +81,22 @@ func workerMain() error {
 	}
 	handlers := jobs.NewHandlers[pgx.Tx]()
 	jobs.AddMirror(handlers, jobs.AnyObject, nil)
+	jobs.AddWorker(handlers, askOnce)
+	probe, dead := time.Duration(0), time.Second
+	for name, into := range map[string]*time.Duration{workerProbes: &probe, workerDead: &dead} {
+		if text := os.Getenv(name); text != "" {
+			if *into, err = time.ParseDuration(text); err != nil {
+				return err
+			}
+		}
+	}
 	r, err := runner.New(runnerpgx.New(pool), &runner.Config[pgx.Tx]{
-		App:             workerApp(os.Getenv(workerLogin)),
+		App:             app,
 		Sealer:          sealer,
+		ProbeMin:        probe,
+		ProbeMax:        2 * probe,
 		Handlers:        handlers,
-		DeadWorkerAfter: time.Second,
+		DeadWorkerAfter: dead,
 		Logger:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
@@ -107,6 +131,24 @@ func startWorker(t *testing.T, env ...string) *workerProcess {
 	}
 	t.Cleanup(w.kill)
 	return w
+}
+
+// shareSealer gives the fixture a sealer that worker processes can have too,
+// and returns the keyset to hand them.
+func shareSealer(t *testing.T, f *fixture[pgx.Tx]) string {
+	t.Helper()
+	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keysetJSON bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&keysetJSON)); err != nil {
+		t.Fatal(err)
+	}
+	if f.sealer, err = aead.New(handle); err != nil {
+		t.Fatal(err)
+	}
+	return keysetJSON.String()
 }
 
 // kill ends the process as a power cut would.
@@ -144,17 +186,7 @@ func TestKilledWorker(t *testing.T) {
 	f.org.Inject(sftest.Latency(30*time.Millisecond).On("", "/query"))
 	f.org.Inject(sftest.Latency(30*time.Millisecond).On("", "/composite/sobjects"))
 
-	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var keysetJSON bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&keysetJSON)); err != nil {
-		t.Fatal(err)
-	}
-	if f.sealer, err = aead.New(handle); err != nil {
-		t.Fatal(err)
-	}
+	keysetJSON := shareSealer(t, f)
 	r := f.migrated(t, func(c *runner.Config[pgx.Tx]) {
 		c.App, c.Transport, c.Handlers = workerApp(server.URL), nil, nil
 	})
@@ -175,7 +207,7 @@ func TestKilledWorker(t *testing.T) {
 		writes = append(writes, receipt.ID)
 	}
 
-	env := []string{workerDatabase + "=" + url, workerLogin + "=" + server.URL, workerKeyset + "=" + keysetJSON.String()}
+	env := []string{workerDatabase + "=" + url, workerLogin + "=" + server.URL, workerKeyset + "=" + keysetJSON}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range kills {
 		w := startWorker(t, env...)

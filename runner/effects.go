@@ -46,6 +46,7 @@ func notesOf(s *breaker.State) []holdNote {
 // applyTx writes what follows from a change of state, in its transaction.
 func (h *holds[TTx]) applyTx(ctx context.Context, tx TTx, s *breaker.State, effects []breaker.Effect) error {
 	var touched, noted breaker.Lanes
+	promised := promisedEvents(effects)
 	for _, e := range effects {
 		var err error
 		switch e := e.(type) {
@@ -60,10 +61,18 @@ func (h *holds[TTx]) applyTx(ctx context.Context, tx TTx, s *breaker.State, effe
 			touched = touched.Union(breaker.LanesOf(e.Lane))
 		case breaker.HoldChanged:
 			noted = noted.Union(e.Hold.Lanes)
+		case breaker.HoldLifted:
+			noted = noted.Union(e.Hold.Lanes) // another hold may cover them still
+		case breaker.CancelJobs:
+			_, err = h.runner.orderCancelTx(ctx, tx, s.Org, string(e.Reason), promised.of(s.Org, e.Reason))
 		case breaker.EmitEvent:
-			err = h.runner.emitTx(ctx, tx, s.Org, e)
+			if promised.of(s.Org, e.Reason) == nil || e.Type != EventReauthRequired {
+				err = h.runner.emitTx(ctx, tx, newEvent(s.Org, e))
+			}
 		case breaker.ScheduleProbe:
 			err = h.scheduleProbeTx(ctx, tx, s, e.At)
+		case breaker.CancelProbe:
+			err = h.endProbeTx(ctx, tx, s, effects)
 		}
 		if err != nil {
 			return fmt.Errorf("%T: %w", e, err)
@@ -82,6 +91,39 @@ func (h *holds[TTx]) applyTx(ctx context.Context, tx TTx, s *breaker.State, effe
 		}
 	}
 	return nil
+}
+
+// promises are the events that say how much was cancelled: they go out once
+// that is known.
+type promises map[breaker.Reason]breaker.EmitEvent
+
+func promisedEvents(effects []breaker.Effect) promises {
+	cancels := make(map[breaker.Reason]bool)
+	p := make(promises)
+	for _, e := range effects {
+		switch e := e.(type) {
+		case breaker.CancelJobs:
+			cancels[e.Reason] = true
+		case breaker.EmitEvent:
+			if e.Type == EventReauthRequired {
+				p[e.Reason] = e
+			}
+		}
+	}
+	for reason := range p {
+		if !cancels[reason] {
+			delete(p, reason)
+		}
+	}
+	return p
+}
+
+func (p promises) of(org sfapi.OrgID, reason breaker.Reason) *Event {
+	e, ok := p[reason]
+	if !ok {
+		return nil
+	}
+	return newEvent(org, e)
 }
 
 // pauseTx shows a hold in River's row of a lane's queue.

@@ -180,7 +180,7 @@ func ExampleWrites_Retry() {
 	defer cancel()
 	check(s.weir.Start(ctx))
 	<-done
-	rows, err := s.weir.Writes().Records(ctx, org, receipt.ID, &jobs.WriteQuery{After: -1, Status: jobs.WriteFailed})
+	rows, err := s.weir.Writes().Records(ctx, org, receipt.ID, &jobs.WriteQuery{Status: jobs.WriteFailed})
 	check(err)
 	fmt.Println(rows[0].ErrorCode)
 

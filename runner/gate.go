@@ -105,7 +105,13 @@ func (g *gate[TTx]) look(ctx context.Context, after map[breaker.Lane]string) (mo
 }
 
 // listen wakes the gate when a job is inserted into a lane, by any process.
+//
+// With River's PollOnly, for databases behind a pooler that cannot LISTEN, the
+// gate looks at each tick only.
 func (g *gate[TTx]) listen(ctx context.Context) {
+	if rc := g.runner.config.River; rc != nil && rc.PollOnly {
+		return
+	}
 	for ctx.Err() == nil {
 		l := g.runner.store.Driver().GetListener(&riverdriver.GetListenenerParams{})
 		if err := g.listenOn(ctx, l); err != nil && ctx.Err() == nil {

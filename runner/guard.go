@@ -2,9 +2,9 @@ package runner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -30,6 +30,7 @@ var _ rivertype.WorkerMiddleware = (*guard[any])(nil)
 
 // Work implements rivertype.WorkerMiddleware.
 func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner func(context.Context) error) error {
+	ctx, left := withTrail(withJob(ctx, job.ID))
 	lane := laneOfRunQueue(job.Queue)
 	if lane == 0 {
 		return doInner(ctx)
@@ -39,10 +40,16 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 		return river.JobCancel(err)
 	}
 	err = doInner(ctx)
+	if errors.Is(err, jobs.ErrLeaseLost) && g.disowned(ctx, job) {
+		return river.JobSnooze(0) // River keeps the answer of whoever ran it since
+	}
+	if obs := left.take(); obs != nil && (err == nil || errors.Is(err, jobs.ErrYield)) {
+		g.runner.holds.note(ctx, org, *obs)
+	}
 	g.learn(ctx, org, lane, err)
-	v := judge(err, job)
-	if v.again && g.held(ctx, org, lane) {
-		v.err = river.JobSnooze(0) // the lane is stopped: there it waits, whatever for
+	v := judge(err)
+	if v.again {
+		v.err = g.wait(ctx, org, lane, err, v.err)
 	}
 	if v.again {
 		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -56,6 +63,32 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 	return v.err
 }
 
+// disownedEvery is how often a process that lost a job looks whether it still
+// runs elsewhere.
+const disownedEvery = time.Second
+
+// disowned reports whether a job is no longer this process's to answer for: it
+// was taken for dead, and another has run the job since. River goes by the
+// job's id alone, so that an answer given while the other runs it would end or
+// repeat its work; disowned returns when it no longer runs.
+func (g *guard[TTx]) disowned(ctx context.Context, job *rivertype.JobRow) bool {
+	for {
+		row, err := g.runner.river.JobGet(ctx, job.ID)
+		switch {
+		case errors.Is(err, river.ErrNotFound):
+			return true
+		case err != nil:
+		case row.State != rivertype.JobStateRunning:
+			return true
+		case row.Attempt == job.Attempt && slices.Equal(row.AttemptedBy, job.AttemptedBy):
+			return false
+		}
+		if !sleep(ctx, disownedEvery) {
+			return true
+		}
+	}
+}
+
 // learn tells the breaker what it has not seen on the calls themselves: that a
 // fresh token was refused, and that all rows of a call met the org's trouble.
 func (g *guard[TTx]) learn(ctx context.Context, org sfapi.OrgID, lane breaker.Lane, err error) {
@@ -65,17 +98,45 @@ func (g *guard[TTx]) learn(ctx context.Context, org sfapi.OrgID, lane breaker.La
 	case sfapi.AfterRefresh(err):
 		h.diagnose(ctx, org, lane, err)
 	case errors.Is(err, jobs.ErrRowsRefused):
+		g.runner.calls.rowsRefused(ctx, org, err)
 		obs := breaker.Failed(lane, breaker.Mutate, sfapi.KindOf(err))
 		obs.Evidence = []string{"rows of a write: " + describe(err)}
 		h.note(ctx, org, obs)
 	}
 }
 
-// held reports whether a hold stops the lane, but for the trials that the gate
-// lets through.
-func (g *guard[TTx]) held(ctx context.Context, org sfapi.OrgID, lane breaker.Lane) bool {
-	o, err := g.runner.holds.org(context.WithoutCancel(ctx), org)
-	return err == nil && o.state.Load().Covers(lane) != nil
+// wait is what River is told of a job that is to run again: where a hold stops
+// its lane it waits there, whatever for, and without a time of its own. A hold
+// of the other lane can refuse a call as well, read-only mode a Bulk read: then
+// the lane goes on, and the job waits for the next look at the hold.
+func (g *guard[TTx]) wait(ctx context.Context, org sfapi.OrgID, lane breaker.Lane, err, otherwise error) error {
+	o, loadErr := g.runner.holds.org(context.WithoutCancel(ctx), org)
+	if loadErr != nil {
+		return otherwise
+	}
+	state := o.state.Load()
+	for i := range state.Holds {
+		if state.Holds[i].Stops(lane) {
+			return river.JobSnooze(0)
+		}
+	}
+	if held, ok := errors.AsType[*breaker.HeldError](err); ok {
+		onTrial := held.Hold.Phase == breaker.Trial // it lets writes through, and no Bulk read
+		if hold := state.Hold(held.Hold.Reason); hold != nil && (onTrial || !hold.Covers(lane)) {
+			return river.JobSnooze(heldPause(hold))
+		}
+	}
+	return otherwise
+}
+
+// heldPause is how long a job waits for a hold that is not its lane's.
+func heldPause(hold *breaker.Hold) time.Duration {
+	due := hold.Due()
+	if due.IsZero() {
+		return firstOrgPause
+	}
+	// A moment more, for the probe itself.
+	return min(max(time.Until(due), 0)+shortPause, maxOrgPause)
 }
 
 // verdict is what River is told, and whether the job will run again.
@@ -89,16 +150,17 @@ const (
 	// running.
 	busyPause = 2 * time.Second
 
-	// shortPause is the first after trouble that often passes at once: a
-	// connection that broke, too many calls at a time. firstOrgPause is the
-	// first after the org's own refusal. Both double up to maxOrgPause.
+	// shortPause is that after trouble that often passes at once: a connection
+	// that broke, too many calls at a time. firstOrgPause is that after the
+	// org's own refusal. maxOrgPause is the longest wait for a hold of another
+	// lane.
 	shortPause    = time.Second
 	firstOrgPause = 30 * time.Second
 	maxOrgPause   = 15 * time.Minute
 )
 
 // judge decides. It is the one place where a job's error becomes River's.
-func judge(err error, job *rivertype.JobRow) verdict {
+func judge(err error) verdict {
 	var snooze *rivertype.JobSnoozeError
 	var cancel *rivertype.JobCancelError
 	var held *breaker.HeldError
@@ -120,7 +182,7 @@ func judge(err error, job *rivertype.JobRow) verdict {
 	case errors.Is(err, context.Canceled):
 		return verdict{err: err, again: true} // River puts it back when the process stops
 	case sfapi.CountsAgainstOrg(err):
-		return verdict{err: river.JobSnooze(orgPause(err, job)), again: true}
+		return verdict{err: river.JobSnooze(orgPause(err)), again: true}
 	case sfapi.Retryable(err), kind == sfapi.KindUnknown, kind == sfapi.KindInvalidQueryLocator:
 		return verdict{err: err, again: true}
 	default:
@@ -129,24 +191,18 @@ func judge(err error, job *rivertype.JobRow) verdict {
 }
 
 // orgPause is how long a job waits whose org refused: what Salesforce asked
-// for, or a doubling time with jitter. The org's trouble costs no attempt.
-func orgPause(err error, job *rivertype.JobRow) time.Duration {
+// for, or a moment with jitter: what lasts becomes a hold. The org's trouble
+// costs no attempt.
+func orgPause(err error) time.Duration {
 	var e *sfapi.Error
 	if errors.As(err, &e) && e.RetryAfter > 0 {
 		return e.RetryAfter
 	}
-	var meta struct {
-		Snoozes int `json:"snoozes"`
-	}
-	_ = json.Unmarshal(job.Metadata, &meta) // without a count the first pause is right
 	pause := firstOrgPause
 	if kind := sfapi.KindOf(err); kind == sfapi.KindServerUnavailable || kind == sfapi.KindConcurrentLimit {
 		pause = shortPause
 	}
-	for range min(meta.Snoozes, 10) {
-		pause = min(2*pause, maxOrgPause)
-	}
-	return pause - time.Duration(rand.Int64N(int64(pause)/4))
+	return pause - rand.N(pause/4)
 }
 
 func laneOfRunQueue(queue string) breaker.Lane {

@@ -190,10 +190,8 @@ func (h *holds[TTx]) settle(ctx context.Context, id sfapi.OrgID, out *outcome) {
 	h.publish(o, out.state)
 	for _, e := range out.effects {
 		h.log(ctx, id, e)
-		if c, ok := e.(breaker.CancelJobs); ok {
-			if err := h.runner.cancelWork(ctx, id, string(c.Reason)); err != nil {
-				h.runner.logger.ErrorContext(ctx, "cancel jobs of org", "org", id, "reason", c.Reason, "error", err)
-			}
+		if _, ok := e.(breaker.CancelJobs); ok {
+			h.runner.startCancelling(ctx)
 		}
 	}
 }
@@ -205,26 +203,6 @@ func (h *holds[TTx]) log(ctx context.Context, id sfapi.OrgID, e breaker.Effect) 
 	case breaker.HoldLifted:
 		h.runner.logger.InfoContext(ctx, "org resumed", "org", id, "reason", e.Hold.Reason, "since", e.Hold.Since)
 	}
-}
-
-// cancelBatch is how many jobs one statement cancels.
-const cancelBatch = 5000
-
-// cancelWork cancels an org's jobs and pending records. It can be repeated.
-func (r *Runner[TTx]) cancelWork(ctx context.Context, id sfapi.OrgID, reason string) error {
-	for {
-		batch, err := r.store.CancelOrgBatch(ctx, id, reason, cancelBatch)
-		if err != nil {
-			return fmt.Errorf("cancel jobs of org %s: %w", id, err)
-		}
-		if !batch.More {
-			break
-		}
-	}
-	if _, err := r.store.CancelWrites(ctx, id); err != nil {
-		return fmt.Errorf("cancel writes of org %s: %w", id, err)
-	}
-	return nil
 }
 
 // orgError gives an error of an org's row the name that callers know.

@@ -137,6 +137,10 @@ func testMaintenance[TTx any](t *testing.T, f *fixture[TTx]) {
 		t.Errorf("%d write calls for two records after the window", n)
 	}
 	f.noAttemptBurned(t)
+	eventually(t, "the refusal is counted", func() bool {
+		counts, err := r.Orgs().Errors(t.Context(), f.orgID, hold.Since)
+		return err == nil && len(counts) > 0 && strings.Contains(counts[0].Code, "MAINTENANCE")
+	})
 	eventually(t, "both events arrived", func() bool { return len(seen.kinds()) >= 2 })
 	if got := strings.Join(seen.kinds(), ", "); got != "org.held maintenance, org.resumed maintenance" {
 		t.Errorf("events: %s", got)
@@ -317,6 +321,34 @@ func testDiagnosedHold[TTx any](t *testing.T, f *fixture[TTx]) {
 	f.waitForOpen(t, r)
 	if n := f.org.TokenCalls() - tokens; n > 20 {
 		t.Errorf("%d token calls while the org was held", n)
+	}
+	f.noAttemptBurned(t)
+}
+
+// An org that says it left read-only mode and still refuses rows is one hold,
+// however often it is tried.
+func TestMaintenanceLies(t *testing.T) {
+	t.Parallel()
+	onBoth(t, testMaintenanceLies[*sql.Tx], testMaintenanceLies[pgx.Tx])
+}
+
+func testMaintenanceLies[TTx any](t *testing.T, f *fixture[TTx]) {
+	var seen events
+	r := f.running(t, quickProbes, func(c *runner.Config[TTx]) { c.OnEvent = seen.on })
+	refused := f.org.Inject(sftest.Static("rows refused", 200, nil, `[{"success":false,"errors":[{"statusCode":"INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE","message":"Updates can't be made during maintenance. Try again when maintenance is complete.","fields":[]}]}]`).On("PATCH", "/composite/sobjects"))
+	receipt, err := r.Write(t.Context(), &jobs.Write{
+		Org: f.orgID, Object: "Contact", Operation: jobs.Upsert, ExternalID: "Ext__c", Records: []contact{{"Ext__c": "a", "LastName": "x"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "several trials were refused", func() bool { return refused.Hits() >= 4 })
+	f.org.ClearFaults()
+	f.settled(t, r, receipt.ID)
+	f.waitForOpen(t, r)
+	eventually(t, "both events arrived", func() bool { return len(seen.kinds()) >= 2 })
+	if got := strings.Join(seen.kinds(), ", "); got != "org.held maintenance, org.resumed maintenance" {
+		t.Errorf("events: %s", got)
 	}
 	f.noAttemptBurned(t)
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -62,7 +63,16 @@ func (r *Runner[TTx]) sweep(ctx context.Context) {
 }
 
 func (r *Runner[TTx]) drainAgain(ctx context.Context, args jobs.WriteArgs) error {
-	_, err := r.river.Insert(ctx, args, nil)
+	err := r.store.InTx(ctx, func(ctx context.Context, tx TTx) error {
+		if err := r.checkOrg(ctx, tx, args.Org); err != nil {
+			return err
+		}
+		_, err := r.river.InsertTx(ctx, tx, args, nil)
+		return err
+	})
+	if errors.Is(err, ErrReauthRequired) {
+		return nil // records that were sent wait for the reconnect
+	}
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
@@ -42,7 +43,8 @@ func (r *Runner[TTx]) Insert(ctx context.Context, args river.JobArgs, opts *rive
 // A Sync of an object that already waits is not inserted again: the result has
 // the job that waits and UniqueSkippedAsDuplicate set, and Full takes the
 // place of Incremental. One that runs already does not count: the new job
-// reads what changed since.
+// reads what changed since. Nor does one count that is scheduled for later, and
+// one that opts schedule for later is always inserted.
 //
 // Errors: jobs.FieldError (joined) for args that cannot be right,
 // ErrOrgNotFound, ErrReauthRequired. Nothing is stored then.
@@ -51,6 +53,9 @@ func (r *Runner[TTx]) InsertTx(ctx context.Context, tx TTx, args river.JobArgs, 
 	case jobs.Sync:
 		return r.insertSync(ctx, tx, &a, opts)
 	case *jobs.Sync:
+		if a == nil {
+			a = &jobs.Sync{}
+		}
 		return r.insertSync(ctx, tx, a, opts)
 	case jobs.LaneArgs:
 		encoded, err := json.Marshal(a)
@@ -113,8 +118,10 @@ func (r *Runner[TTx]) insertSync(ctx context.Context, tx TTx, s *jobs.Sync, opts
 	if err := r.checkOrg(ctx, tx, args.Org); err != nil {
 		return nil, fmt.Errorf("insert sync of %s for org %s: %w", args.Object, args.Org, err)
 	}
-	if waiting, err := r.waitingSync(ctx, tx, &args); waiting != nil || err != nil {
-		return waiting, err
+	if opts == nil || !opts.Pending && !opts.ScheduledAt.After(time.Now()) {
+		if waiting, err := r.waitingSync(ctx, tx, &args); waiting != nil || err != nil {
+			return waiting, err
+		}
 	}
 	return r.river.InsertTx(ctx, tx, args, opts)
 }

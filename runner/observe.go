@@ -44,6 +44,11 @@ func (w *watch[TTx]) before(ctx context.Context, c *sfapi.Call) error {
 	if err != nil {
 		return err
 	}
+	// A job that goes on to its next call was content with the rows of the
+	// last.
+	if obs := trailOf(ctx).take(); obs != nil {
+		w.holds.note(ctx, w.org, *obs)
+	}
 	if err := o.state.Load().Refuse(w.lane, w.use(c)); err != nil {
 		return err
 	}
@@ -58,6 +63,7 @@ func (w *watch[TTx]) before(ctx context.Context, c *sfapi.Call) error {
 // after implements sfapi.ClientConfig.After.
 func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 	w.usage.see(ctx, c)
+	w.holds.runner.calls.called(ctx, c)
 	consecutive := 0
 	if v, ok := w.calls.LoadAndDelete(c); ok {
 		consecutive = v.(breaker.Call).End(c.Kind)
@@ -79,7 +85,7 @@ func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 	state := o.state.Load()
 	obs := breaker.Succeeded(w.lane, w.use(c))
 	if c.Kind != sfapi.KindNone {
-		if c.Kind == sfapi.KindSessionExpired {
+		if c.Kind == sfapi.KindSessionExpired || c.Kind == sfapi.KindWrongInstance {
 			return // the client refreshes; what that does not cure is diagnosed
 		}
 		obs = breaker.Failed(w.lane, w.use(c), c.Kind)
@@ -92,6 +98,10 @@ func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 	obs.At, obs.Generation = now.Add(-c.Duration), c.Generation
 	if c.Kind == sfapi.KindNone && !w.holds.breaker.WantsSuccess(state, w.lane, now) ||
 		c.Kind != sfapi.KindNone && !w.holds.breaker.WantsFailure(state, obs, now) {
+		return
+	}
+	if t := trailOf(ctx); t != nil && c.Kind == sfapi.KindNone && !c.ReadOnly && c.Endpoint == sfapi.EndpointCollections {
+		t.leave(&obs) // its rows are still to be judged
 		return
 	}
 	w.holds.note(ctx, w.org, obs)

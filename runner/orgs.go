@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/weirhq/weir/breaker"
 	"github.com/weirhq/weir/jobs"
@@ -91,32 +93,63 @@ type ConnectParams struct {
 
 	// Label is the app's own name for the org. Empty keeps the one it has.
 	Label string
+
+	// Org is the org that the grant must be for, where the app knows: a
+	// customer may have logged in to another one of his. A grant of another
+	// org is an *OrgMismatchError. Empty takes any.
+	Org sfapi.OrgID
+
+	// Requeue puts back what was cancelled since the org was connected last,
+	// because its grant was revoked, it was found inactive or it was
+	// disconnected: jobs and records take the places they had, before what
+	// came later. Records that were sent when the org was lost are found out
+	// about either way.
+	Requeue bool
+}
+
+// OrgMismatchError says that a grant is for another org than the app expected.
+// Nothing was stored.
+type OrgMismatchError struct{ Want, Got sfapi.OrgID }
+
+// Error implements error.
+func (e *OrgMismatchError) Error() string {
+	return fmt.Sprintf("the grant is for org %s, not %s: log in to that org", e.Got, e.Want)
 }
 
 // saveGrantTimeout bounds the attempts to save a grant that Salesforce has
 // already rotated: losing it means asking the customer again.
 const saveGrantTimeout = 30 * time.Second
 
+// exchangeTimeout bounds the exchange of a refresh token.
+const exchangeTimeout = 60 * time.Second
+
 // Connect registers an org with a grant, or gives a known org a new one. It
 // reports whether the org is new. An error of the token endpoint is an
 // *sfapi.Error; nothing is stored then.
+//
+// Once the exchange has begun ctx no longer ends it: where tokens rotate, an
+// answer that nobody waits for is a grant that is lost.
 func (o *Orgs[TTx]) Connect(ctx context.Context, p *ConnectParams) (org *Org, created bool, err error) {
-	if p == nil || (p.RefreshToken == "") == (p.Token == nil) {
-		return nil, false, &jobs.FieldError{Field: "RefreshToken", Message: "exactly one of RefreshToken and Token is needed"}
-	}
 	r := o.runner
-	login := p.LoginURL
-	if login == "" {
-		login = r.app.LoginURL
+	login, err := r.checkConnect(p)
+	if err != nil {
+		return nil, false, fmt.Errorf("connect org: %w", err)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, false, fmt.Errorf("connect org: %w", err)
+	}
+	ctx = context.WithoutCancel(ctx)
 	tok := p.Token
 	if tok == nil {
-		if tok, err = r.app.RefreshToken(ctx, login, p.RefreshToken); err != nil {
+		if tok, err = r.exchangeGrant(ctx, login, p.RefreshToken); err != nil {
 			return nil, false, fmt.Errorf("connect org: %w", err)
 		}
-		if tok.Refresh == "" {
-			tok.Refresh = p.RefreshToken
-		}
+	}
+	if err := r.checkToken(tok); err != nil {
+		return nil, false, fmt.Errorf("connect org: %w", err)
+	}
+	if want, err := sfapi.ParseOrgID(string(p.Org)); err == nil && want != tok.Org {
+		return nil, false, fmt.Errorf("connect org: %w", &OrgMismatchError{Want: want, Got: tok.Org})
 	}
 	cred, err := r.tokens.Seal(tok.Org, tok)
 	if err != nil {
@@ -127,38 +160,121 @@ func (o *Orgs[TTx]) Connect(ctx context.Context, p *ConnectParams) (org *Org, cr
 		ID: tok.Org, Label: p.Label, LoginURL: login, InstanceURL: tok.InstanceURL,
 		UserID: tok.UserID, State: store.OrgConnected,
 	}
-	if created, err = r.saveGrant(ctx, row, cred); err != nil {
+	created, requeue, err := r.saveGrant(ctx, row, cred, p.Requeue)
+	if err != nil {
 		return nil, false, fmt.Errorf("connect org %s: %w", tok.Org, err)
 	}
 	r.tokens.Changed(tok.Org)
+	if requeue {
+		if err := r.requeue(ctx, tok.Org); err != nil {
+			// The grant is saved; the workers' loops go on with this.
+			r.logger.WarnContext(ctx, "requeue cancelled work", "org", tok.Org, "error", err)
+		}
+	}
 	org, err = o.Get(ctx, tok.Org)
 	return org, created, err
 }
 
+// checkConnect reports what cannot be right, before a token is spent on it, and
+// returns the login host.
+func (r *Runner[TTx]) checkConnect(p *ConnectParams) (login string, err error) {
+	if p == nil || (p.RefreshToken == "") == (p.Token == nil) {
+		return "", &jobs.FieldError{Field: "RefreshToken", Message: "exactly one of RefreshToken and Token is needed"}
+	}
+	var errs []error
+	if login = p.LoginURL; login == "" {
+		login = r.app.LoginURL
+	} else if err := r.checkURL(login); err != nil {
+		errs = append(errs, &jobs.FieldError{Field: "LoginURL", Message: err.Error()})
+	}
+	if !utf8.ValidString(p.Label) || strings.IndexByte(p.Label, 0) >= 0 {
+		errs = append(errs, &jobs.FieldError{Field: "Label", Message: "is not a text that a database can keep"})
+	}
+	if p.Org != "" {
+		if _, err := sfapi.ParseOrgID(string(p.Org)); err != nil {
+			errs = append(errs, &jobs.FieldError{Field: "Org", Message: err.Error()})
+		}
+	}
+	if p.Token != nil {
+		errs = append(errs, r.checkToken(p.Token))
+	}
+	return login, errors.Join(errs...)
+}
+
+// checkToken reports a token that no call could be made with.
+func (r *Runner[TTx]) checkToken(t *sfapi.Token) error {
+	var errs []error
+	if _, err := sfapi.ParseOrgID(string(t.Org)); err != nil {
+		errs = append(errs, &jobs.FieldError{Field: "Token.Org", Message: err.Error()})
+	}
+	if t.Access == "" {
+		errs = append(errs, &jobs.FieldError{Field: "Token.Access", Message: "is empty"})
+	}
+	if err := r.checkURL(t.InstanceURL); err != nil {
+		errs = append(errs, &jobs.FieldError{Field: "Token.InstanceURL", Message: err.Error()})
+	}
+	return errors.Join(errs...)
+}
+
+// checkURL reports a base URL that the client would refuse.
+func (r *Runner[TTx]) checkURL(raw string) error {
+	if raw == "" {
+		return errors.New("is empty")
+	}
+	app := *r.app
+	app.LoginURL = raw
+	return app.Validate()
+}
+
+func (r *Runner[TTx]) exchangeGrant(ctx context.Context, login string, refresh sfapi.Secret) (*sfapi.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	tok, err := r.app.RefreshToken(ctx, login, refresh)
+	if err == nil && tok.Refresh == "" {
+		tok.Refresh = refresh
+	}
+	return tok, err
+}
+
 // saveGrant stores a grant, again and again while the database is away: a
-// rotated refresh token exists nowhere else.
-func (r *Runner[TTx]) saveGrant(ctx context.Context, row *store.Org, cred *store.Credential) (created bool, err error) {
+// rotated refresh token exists nowhere else. It reports whether the caller is
+// to requeue what was cancelled, which opens the lanes too.
+func (r *Runner[TTx]) saveGrant(ctx context.Context, row *store.Org, cred *store.Credential, again bool) (created, requeue bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveGrantTimeout)
 	defer cancel()
-	var out *outcome
+	user := row.UserID
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		var out *outcome
+		var before *store.Org
 		err = r.store.InTx(ctx, func(ctx context.Context, tx TTx) error {
+			if before, err = r.store.OrgTx(ctx, tx, row.ID, true); err != nil && !errors.Is(err, jobs.ErrNotFound) {
+				return err
+			}
 			if created, err = r.store.ConnectOrgTx(ctx, tx, row, cred); err != nil {
+				return err
+			}
+			requeue, err = r.endCancellationsTx(ctx, tx, row.ID, again)
+			if err != nil || requeue {
 				return err
 			}
 			out, err = r.holds.observeTx(ctx, tx, row.ID, breaker.Connected(cred.Generation))
 			return err
 		})
 		if err == nil {
-			r.holds.settle(ctx, row.ID, out)
-			return created, nil
+			if out != nil {
+				r.holds.settle(ctx, row.ID, out)
+			}
+			if before != nil && before.UserID != user {
+				r.logger.InfoContext(ctx, "org connected by another user", "org", row.ID, "user", user, "user_before", before.UserID)
+			}
+			return created, requeue, nil
 		}
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return false, err
+			return false, false, err
 		}
 	}
 }
@@ -216,44 +332,40 @@ func (o *Orgs[TTx]) List(ctx context.Context, p *OrgListParams) ([]*Org, error) 
 	return out, nil
 }
 
-// disconnectReason is why the jobs of a disconnected org are cancelled.
-const disconnectReason = "org disconnected"
-
-// Disconnect revokes the grant at Salesforce, forgets the org's secrets and
-// cancels its jobs. What was synced and written stays, and so does the org's
-// row. A revoke call that Salesforce refuses is logged and changes nothing
-// else. ErrOrgNotFound when the org was never connected.
+// Disconnect cancels an org's jobs and records, revokes the grant at Salesforce
+// and forgets the org's secrets. What was synced and written stays, and so does
+// the org's row. A revoke call that Salesforce refuses is logged and changes
+// nothing else. ErrOrgNotFound when the org was never connected.
+//
+// From its first transaction on the org takes no work. What is left to do when
+// ctx or the process ends, worker processes finish.
 func (o *Orgs[TTx]) Disconnect(ctx context.Context, id sfapi.OrgID) error {
 	r := o.runner
 	org, err := o.Get(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err := r.revokeGrant(ctx, org); err != nil {
-		r.logger.WarnContext(ctx, "revoke grant", "org", org.ID, "error", err)
-	}
+	var order *store.Cancellation
 	err = r.store.InTx(ctx, func(ctx context.Context, tx TTx) error {
-		return r.store.DisconnectOrgTx(ctx, tx, org.ID)
+		row, err := r.store.OrgTx(ctx, tx, org.ID, true)
+		if err != nil {
+			return err
+		}
+		row.State = store.OrgDisconnected
+		if _, err := r.store.UpdateOrgTx(ctx, tx, row); err != nil {
+			return err
+		}
+		order, err = r.orderCancelTx(ctx, tx, org.ID, disconnectReason, nil)
+		return err
 	})
+	if err == nil {
+		r.tokens.Changed(org.ID)
+		err = r.cancel(ctx, org.ID, order.ID)
+	}
 	if err != nil {
 		return fmt.Errorf("disconnect org %s: %w", org.ID, err)
 	}
-	r.tokens.Changed(org.ID)
-	if err := r.cancelWork(ctx, org.ID, disconnectReason); err != nil {
-		return fmt.Errorf("disconnect: %w", err)
-	}
 	return nil
-}
-
-// revokeGrant tells Salesforce to revoke the org's grant.
-//
-// https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_revoke_token.htm
-func (r *Runner[TTx]) revokeGrant(ctx context.Context, org *Org) error {
-	secret, err := r.tokens.Grant(ctx, org.ID)
-	if err != nil || secret == "" {
-		return err
-	}
-	return r.app.Revoke(ctx, org.LoginURL, secret)
 }
 
 // Hold stops lanes of an org until an operator resumes them; no lane means

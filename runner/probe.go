@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -36,22 +37,89 @@ func (h *holds[TTx]) scheduleProbeTx(ctx context.Context, tx TTx, s *breaker.Sta
 	if err != nil {
 		return err
 	}
-	there, err := h.runner.store.ScheduleControlTx(ctx, tx, &store.ControlSchedule{
-		Kind: probeArgs{}.Kind(), Org: s.Org, At: at, Metadata: meta, Tags: probeTags(s),
-	})
+	schedule := &store.ControlSchedule{Kind: probeArgs{}.Kind(), Org: s.Org, At: at, Metadata: meta, Tags: probeTags(s)}
+	there, err := h.runner.store.ScheduleControlTx(ctx, tx, schedule)
 	if err != nil || there {
 		return err
 	}
-	_, err = h.runner.river.InsertTx(ctx, tx, probeArgs{s.Org}, &river.InsertOpts{
+	if _, err = h.runner.river.InsertTx(ctx, tx, probeArgs{s.Org}, &river.InsertOpts{
 		ScheduledAt: at, Tags: probeTags(s), Metadata: meta,
+	}); err != nil || time.Until(at) > schedulerInterval {
+		return err
+	}
+	// River's scheduler could come by after that.
+	_, err = h.runner.store.ScheduleControlTx(ctx, tx, schedule)
+	return err
+}
+
+// endProbeTx makes the probe job of an org run at once that nothing is left to
+// ask about: it finds so, and ends. One that runs right now ends by itself. Its
+// tags go on to name the holds that are over.
+func (h *holds[TTx]) endProbeTx(ctx context.Context, tx TTx, s *breaker.State, effects []breaker.Effect) error {
+	meta, err := probeMetadata(s)
+	if err != nil {
+		return err
+	}
+	tags := probeTags(s)
+	for _, e := range effects {
+		if lifted, ok := e.(breaker.HoldLifted); ok {
+			tags = append(tags, string(lifted.Hold.Reason))
+		}
+	}
+	_, err = h.runner.store.ScheduleControlTx(ctx, tx, &store.ControlSchedule{
+		Kind: probeArgs{}.Kind(), Org: s.Org, At: time.Now(), Metadata: meta, Tags: tags,
 	})
 	return err
 }
 
-// probeMetadata is the hold's story for River UI.
+// schedulerInterval is how often River makes scheduled jobs available.
+const schedulerInterval = 5 * time.Second
+
+// probeMetadata is probeStory as a new job has it.
 func probeMetadata(s *breaker.State) (json.RawMessage, error) {
-	return json.Marshal(map[string]any{"holds": notesOf(s)})
+	return json.Marshal(probeStory(s))
 }
+
+// probeStory is what the probe job's page in River UI says of a held org, by
+// the metadata's keys. The page folds what is nested, so that what a person
+// looks for stands in texts on the first level; holds has the same for
+// programs, hold by hold.
+func probeStory(s *breaker.State) map[string]any {
+	if len(s.Holds) == 0 {
+		// The rest stays as it was: why the org was held.
+		return map[string]any{"status": "resumed", "next_probe": "none"}
+	}
+	var reasons, advice, evidence, answers []string
+	var lanes breaker.Lanes
+	since := s.Holds[0].Since
+	for i := range s.Holds {
+		h := &s.Holds[i]
+		reasons, advice = append(reasons, string(h.Reason)), append(advice, h.Advice)
+		if n := len(h.Evidence); n > 0 {
+			evidence = append(evidence, h.Evidence[0])
+			if n > 1 {
+				answers = append(answers, h.Evidence[n-1])
+			}
+		}
+		lanes = lanes.Union(h.Lanes)
+		if h.Since.Before(since) {
+			since = h.Since
+		}
+	}
+	next := "none: a person ends this"
+	if at := s.NextProbe(); !at.IsZero() {
+		next = at.UTC().Format(storyTime)
+	}
+	return map[string]any{
+		"status": "held", "reason": strings.Join(reasons, ", "), "lanes": lanes.String(),
+		"since": since.UTC().Format(storyTime), "next_probe": next,
+		"advice": strings.Join(advice, " "), "evidence": strings.Join(evidence, " | "),
+		"last_answer": strings.Join(answers, " | "),
+		"holds":       notesOf(s),
+	}
+}
+
+const storyTime = time.DateTime + " UTC"
 
 // probeTags are the org and why it is held.
 func probeTags(s *breaker.State) []string {
@@ -68,6 +136,10 @@ type probeWorker[TTx any] struct {
 
 	runner *Runner[TTx]
 }
+
+// probeTimeout is how long a probe waits for its answer. An org that gives none
+// is asked again when the hold's schedule says so, as one that refuses.
+const probeTimeout = 20 * time.Second
 
 // Timeout bounds all probes of one run.
 func (w *probeWorker[TTx]) Timeout(*river.Job[probeArgs]) time.Duration { return 2 * time.Minute }
@@ -93,6 +165,11 @@ func (w *probeWorker[TTx]) Work(ctx context.Context, job *river.Job[probeArgs]) 
 			return err
 		}
 	}
+	for key, value := range probeStory(out.state) {
+		if err := river.MetadataSet(ctx, key, value); err != nil {
+			return err
+		}
+	}
 	if err := river.RecordOutput(ctx, map[string]any{"holds": notesOf(out.state), "probed_at": time.Now().UTC()}); err != nil {
 		return err
 	}
@@ -113,7 +190,9 @@ func isProbing(ctx context.Context) bool { return ctx.Value(probingKey{}) != nil
 // probe asks whether a hold is over.
 func (h *holds[TTx]) probe(ctx context.Context, org sfapi.OrgID, reason breaker.Reason) breaker.Observation {
 	sent := time.Now()
-	over, evidence, err := h.ask(probing(ctx), org, reason.Rule().Probe)
+	asking, cancel := context.WithTimeout(probing(ctx), probeTimeout)
+	defer cancel()
+	over, evidence, err := h.ask(asking, org, reason.Rule().Probe)
 	var obs breaker.Observation
 	switch kind := sfapi.KindOf(err); {
 	case err == nil:

@@ -3,8 +3,12 @@ package runner
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
+
+	"github.com/riverqueue/river"
 
 	"github.com/weirhq/weir/breaker"
 	"github.com/weirhq/weir/jobs"
@@ -17,6 +21,9 @@ const (
 	// whenever somebody presses a button in River UI.
 	reconcileEvery = 20 * time.Second
 
+	// firstReconcile is within what time of its start a process does so first.
+	firstReconcile = 2 * time.Second
+
 	// heldPage is how many held orgs are read at a time: maintenance of an
 	// instance holds hundreds.
 	heldPage = 500
@@ -26,17 +33,22 @@ const (
 // resume that somebody pressed in River UI for what it means. It also finishes
 // what a process that died left undone.
 func (h *holds[TTx]) reconcile(ctx context.Context, pressed <-chan string) {
+	// The first time is soon: the process before this one may have died.
+	due := time.Now().Add(rand.N(firstReconcile))
 	for {
-		t := time.NewTimer(reconcileEvery + rand.N(reconcileEvery/2))
+		t := time.NewTimer(time.Until(due))
 		var err error
 		select {
 		case <-ctx.Done():
 			t.Stop()
 			return
 		case queue := <-pressed:
-			err = h.compare(ctx, []string{queue})
+			// Placing and lifting a hold sends this too, to every process, and
+			// maintenance of an instance holds hundreds: look at this one alone.
+			err = h.compareOne(ctx, queue)
 		case <-t.C:
 			err = h.reconcileAll(ctx)
+			due = time.Now().Add(reconcileEvery + rand.N(reconcileEvery/2))
 		}
 		t.Stop()
 		if err != nil && ctx.Err() == nil {
@@ -46,7 +58,7 @@ func (h *holds[TTx]) reconcile(ctx context.Context, pressed <-chan string) {
 }
 
 func (h *holds[TTx]) reconcileAll(ctx context.Context) error {
-	var queues []string
+	covered := make(map[string]bool) // queues of held lanes → seen paused in River
 	for after := ""; ; {
 		rows, err := h.runner.store.ListOrgs(ctx, &store.OrgFilter{After: after, Limit: heldPage, Held: true})
 		if err != nil {
@@ -63,7 +75,7 @@ func (h *holds[TTx]) reconcileAll(ctx context.Context) error {
 			}
 			for _, lane := range breaker.AllLanes() {
 				if state.Covers(lane) != nil {
-					queues = append(queues, lane.Queue(row.ID))
+					covered[lane.Queue(row.ID)] = false
 				}
 			}
 		}
@@ -71,17 +83,11 @@ func (h *holds[TTx]) reconcileAll(ctx context.Context) error {
 			break
 		}
 	}
-	return h.compare(ctx, queues)
+	return h.compare(ctx, covered)
 }
 
-// restore gives a held org its probe job back where it is gone, and goes on
-// cancelling the jobs of a revoked one.
+// restore gives a held org its probe job back where it is gone.
 func (h *holds[TTx]) restore(ctx context.Context, row *store.Org, state *breaker.State) error {
-	if row.State == store.OrgRevoked {
-		if err := h.runner.cancelWork(ctx, row.ID, string(breaker.ReasonReauth)); err != nil {
-			return err
-		}
-	}
 	if next := state.NextProbe(); !next.IsZero() && time.Until(next) < -reconcileEvery {
 		// The probe is overdue: its job is gone, or its schedule lags behind.
 		_, err := h.observe(ctx, row.ID, breaker.Observation{Event: breaker.Tick})
@@ -90,32 +96,39 @@ func (h *holds[TTx]) restore(ctx context.Context, row *store.Org, state *breaker
 	return nil
 }
 
-// compare looks at River's rows of the named queues, and of all that are
-// paused. A difference counts only where our row stayed the same while River's
-// was read: both change in one transaction.
-func (h *holds[TTx]) compare(ctx context.Context, queues []string) error {
-	lanes, err := h.runner.store.LaneQueues(ctx, queues)
+// compare looks at River's rows of the lanes that our rows have as covered, and
+// of all that are paused, and takes a closer look at those that differ.
+func (h *holds[TTx]) compare(ctx context.Context, covered map[string]bool) error {
+	lanes, err := h.runner.store.LaneQueues(ctx, slices.Collect(maps.Keys(covered)))
 	if err != nil {
 		return err
 	}
-	seen := make(map[string]bool, len(lanes))
+	var differ []string
 	for _, q := range lanes {
-		seen[q.Name] = true
-		if err := h.compareOne(ctx, q.Name); err != nil {
-			return err
+		_, held := covered[q.Name]
+		paused := !q.PausedAt.IsZero()
+		if held && paused {
+			covered[q.Name] = true
+		} else if paused {
+			differ = append(differ, q.Name)
 		}
 	}
-	for _, name := range queues {
-		if !seen[name] {
-			if err := h.compareOne(ctx, name); err != nil {
-				return err
-			}
+	for queue, paused := range covered {
+		if !paused {
+			differ = append(differ, queue)
+		}
+	}
+	for _, queue := range differ {
+		if err := h.compareOne(ctx, queue); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// compareOne compares River's row of one lane with ours.
+// compareOne compares River's row of one lane with ours. A difference counts
+// only where our row stayed the same while River's was read: both change in one
+// transaction.
 func (h *holds[TTx]) compareOne(ctx context.Context, queue string) error {
 	lower, lane, ok := breaker.ParseQueue(queue)
 	if !ok {
@@ -129,8 +142,8 @@ func (h *holds[TTx]) compareOne(ctx context.Context, queue string) error {
 	if err != nil {
 		return ignoreNotFound(err)
 	}
-	rows, err := h.runner.store.LaneQueues(ctx, []string{queue})
-	if err != nil {
+	row, err := h.runner.river.QueueGet(ctx, queue)
+	if err != nil && !errors.Is(err, river.ErrNotFound) {
 		return err
 	}
 	after, err := h.runner.store.Org(ctx, id)
@@ -141,14 +154,8 @@ func (h *holds[TTx]) compareOne(ctx context.Context, queue string) error {
 	if err != nil {
 		return err
 	}
-	var row *store.LaneQueue
-	for _, q := range rows {
-		if q.Name == queue {
-			row = q
-		}
-	}
 	hold := state.Covers(lane)
-	paused := row != nil && !row.PausedAt.IsZero()
+	paused := row != nil && row.PausedAt != nil
 	switch {
 	case hold != nil && row == nil:
 		// River's cleaner removes rows of queues that nobody touched for a

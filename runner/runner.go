@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -32,8 +33,14 @@ type Runner[TTx any] struct {
 	tokens   *token.Manager
 	clients  *clients[TTx]
 	holds    *holds[TTx]
+	calls    *callLog
+	webhook  *webhookSender // nil without Config.Webhook
 	logger   *slog.Logger
 	draining chan struct{} // closed when Stop begins
+
+	cancelKick chan struct{} // holds one: there are new cancellations
+	looping    atomic.Bool   // the loops run that work them
+	forgetting sync.Mutex    // one grant is revoked at a time, once
 
 	drainOnce sync.Once
 	loops     sync.WaitGroup
@@ -41,6 +48,7 @@ type Runner[TTx any] struct {
 	mu       sync.Mutex // protects what follows
 	state    runState
 	endLoops context.CancelFunc
+	unwatch  func() bool // stops the wait for the end of Start's ctx
 }
 
 type runState int
@@ -66,7 +74,8 @@ func New[TTx any](driver Driver[TTx], config *Config[TTx]) (*Runner[TTx], error)
 	}
 	r := &Runner[TTx]{
 		config: cfg, store: driver.store, logger: cfg.Logger,
-		process: newProcessID(), draining: make(chan struct{}),
+		process: newProcessID(), draining: make(chan struct{}), cancelKick: make(chan struct{}, 1),
+		calls: newCallLog(driver.store, cfg.Logger, cfg.FailedCallRetention, cfg.CallCountRetention),
 	}
 	rc := river.Config{}
 	if cfg.River != nil {
@@ -85,12 +94,18 @@ func New[TTx any](driver Driver[TTx], config *Config[TTx]) (*Runner[TTx], error)
 		return nil, fmt.Errorf("runner: Config: %w", err)
 	}
 	r.tokens, err = token.New(r.store, r.app, cfg.Sealer, &token.Config{
-		Owner: r.process, Logger: r.logger, OnVerdict: r.holds.refusedToken,
+		Owner: r.process, Logger: r.logger, OnVerdict: r.holds.refusedToken, OnCall: r.calls.refreshed,
+		Rate: cfg.TokenRate, Introspect: cfg.Introspect, Mint: r.mint(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("runner: %w", err)
 	}
 	r.clients = newClients(r)
+	if cfg.Webhook != nil {
+		if r.webhook, err = newWebhookSender(cfg.Webhook, r.logger); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.configureRiver(&rc); err != nil {
 		return nil, err
 	}
@@ -108,8 +123,19 @@ const insertCooldown = time.Millisecond
 // runQueueCooldown bounds how often a run queue is fetched from.
 const runQueueCooldown = 5 * time.Millisecond
 
-// controlWorkers work probes, events and housekeeping, which are short.
-const controlWorkers = 8
+// runQueuePoll is how often a run queue is looked into that nothing was heard
+// of: the gate tells of every job that it lets through.
+const runQueuePoll = 5 * time.Second
+
+// cancelledJobRetention is how long River keeps cancelled jobs, where the app
+// has not said: for so long a reconnect can put them back. River's own default
+// is a day.
+const cancelledJobRetention = 30 * 24 * time.Hour
+
+// controlWorkers work probes and events, which are short, and webhooks, which a
+// slow receiver makes long: the probes of an instance in maintenance must not
+// wait for it.
+const controlWorkers = 32
 
 // configureRiver adds Weir's parts to the app's River configuration.
 func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
@@ -119,6 +145,9 @@ func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
 	}
 	if rc.FetchCooldown == 0 {
 		rc.FetchCooldown = insertCooldown
+	}
+	if rc.CancelledJobRetentionPeriod == 0 {
+		rc.CancelledJobRetentionPeriod = cancelledJobRetention
 	}
 	if rc.SoftStopTimeout == 0 {
 		rc.SoftStopTimeout = cfg.StopTimeout
@@ -139,7 +168,8 @@ func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
 	}
 	if err := errors.Join(
 		river.AddWorkerSafely(rc.Workers, &probeWorker[TTx]{runner: r}),
-		river.AddWorkerSafely(rc.Workers, &eventWorker{handle: cfg.OnEvent}),
+		river.AddWorkerSafely(rc.Workers, &eventWorker[TTx]{runner: r}),
+		river.AddWorkerSafely(rc.Workers, &webhookWorker[TTx]{runner: r}),
 	); err != nil {
 		return &ConfigError{"River", fmt.Sprintf("has workers of Weir's kinds: %v", err)}
 	}
@@ -147,8 +177,12 @@ func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
 	if rc.Queues == nil {
 		rc.Queues = make(map[string]river.QueueConfig)
 	}
-	rc.Queues[breaker.Sync.RunQueue()] = river.QueueConfig{MaxWorkers: cfg.SyncWorkers, FetchCooldown: runQueueCooldown}
-	rc.Queues[breaker.Write.RunQueue()] = river.QueueConfig{MaxWorkers: cfg.WriteWorkers, FetchCooldown: runQueueCooldown}
+	var poll time.Duration // River's
+	if r.store.Driver().SupportsListener() && !rc.PollOnly && rc.FetchPollInterval == 0 {
+		poll = runQueuePoll
+	}
+	rc.Queues[breaker.Sync.RunQueue()] = river.QueueConfig{MaxWorkers: cfg.SyncWorkers, FetchCooldown: runQueueCooldown, FetchPollInterval: poll}
+	rc.Queues[breaker.Write.RunQueue()] = river.QueueConfig{MaxWorkers: cfg.WriteWorkers, FetchCooldown: runQueueCooldown, FetchPollInterval: poll}
 	rc.Queues[breaker.ControlQueue] = river.QueueConfig{MaxWorkers: controlWorkers, FetchCooldown: runQueueCooldown}
 	return nil
 }
@@ -201,26 +235,22 @@ func (r *Runner[TTx]) Start(ctx context.Context) error {
 	}
 	if err := r.river.Start(riverCtx); err != nil {
 		end()
-		return fmt.Errorf("runner: start River: %w", err)
+		return errors.Join(fmt.Errorf("runner: start River: %w", err), r.tokens.Close(ctx))
 	}
 	r.endLoops, r.state = end, started
+	r.looping.Store(true)
 	g := newGate(r)
 	reconcile := func(ctx context.Context) { r.holds.reconcile(ctx, g.pressed) }
-	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs, reconcile} {
+	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs, reconcile, r.calls.run, r.calls.prune, r.cancellations, r.pruneEvents, r.schedule} {
 		r.loops.Go(func() { loop(loopCtx) })
 	}
-	if ctx.Done() != nil {
-		r.loops.Go(func() {
-			select {
-			case <-ctx.Done():
-				r.drainOnce.Do(func() { close(r.draining) })
-				if err := r.river.Stop(loopCtx); err != nil && loopCtx.Err() == nil {
-					r.logger.ErrorContext(loopCtx, "stop River", "error", err)
-				}
-			case <-loopCtx.Done():
-			}
-		})
-	}
+	r.unwatch = context.AfterFunc(ctx, func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*r.config.StopTimeout+time.Second)
+		defer cancel()
+		if err := r.Stop(ending); err != nil {
+			r.logger.ErrorContext(ending, "stop", "error", err)
+		}
+	})
 	return nil
 }
 
@@ -236,6 +266,7 @@ func (r *Runner[TTx]) Stop(ctx context.Context) error {
 		return nil
 	}
 	r.state = stopped
+	r.unwatch()
 	r.drainOnce.Do(func() { close(r.draining) })
 	err := r.river.Stop(ctx)
 	if err != nil {
@@ -243,11 +274,15 @@ func (r *Runner[TTx]) Stop(ctx context.Context) error {
 		defer cancel()
 		err = errors.Join(err, r.river.StopAndCancel(hard))
 	}
+	r.looping.Store(false)
 	r.endLoops()
 	r.loops.Wait()
 	saving, cancelSaving := context.WithTimeout(context.WithoutCancel(ctx), r.config.StopTimeout)
 	defer cancelSaving()
 	err = errors.Join(err, r.tokens.Close(saving))
+	if flushErr := r.calls.flush(ctx); flushErr != nil {
+		r.logger.WarnContext(ctx, "save calls", "error", flushErr) // they are for people to look at
+	}
 	retire, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if retireErr := r.store.Retire(retire, r.process); retireErr != nil {

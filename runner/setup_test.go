@@ -58,7 +58,7 @@ type fixture[TTx any] struct {
 	arg   func(i int) string // placeholder
 }
 
-func newFixture[TTx any](t *testing.T, driver runner.Driver[TTx]) *fixture[TTx] {
+func newFixture[TTx any](t testing.TB, driver runner.Driver[TTx]) *fixture[TTx] {
 	t.Helper()
 	sim := sftest.New(nil)
 	keys, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
@@ -74,7 +74,7 @@ func newFixture[TTx any](t *testing.T, driver runner.Driver[TTx]) *fixture[TTx] 
 	return f
 }
 
-func sqliteFixture(t *testing.T) *fixture[*sql.Tx] {
+func sqliteFixture(t testing.TB) *fixture[*sql.Tx] {
 	t.Helper()
 	db, err := runnersqlite.Open(filepath.Join(t.TempDir(), "weir.db"))
 	if err != nil {
@@ -133,7 +133,7 @@ func postgresFixture(t *testing.T) *fixture[pgx.Tx] {
 	return fixtureOn(t, pgtest.Pool(t))
 }
 
-func fixtureOn(t *testing.T, pool *pgxpool.Pool) *fixture[pgx.Tx] {
+func fixtureOn(t testing.TB, pool *pgxpool.Pool) *fixture[pgx.Tx] {
 	t.Helper()
 	f := newFixture(t, runnerpgx.New(pool))
 	f.inTx = func(fn func(tx pgx.Tx) error) error { return pgx.BeginFunc(t.Context(), pool, fn) }
@@ -216,7 +216,7 @@ func texts(t *testing.T, names []string, values []any) map[string]*string {
 }
 
 // config is what a runner of the test is made with.
-func (f *fixture[TTx]) config(t *testing.T) *runner.Config[TTx] {
+func (f *fixture[TTx]) config(t testing.TB) *runner.Config[TTx] {
 	return &runner.Config[TTx]{
 		App:       &sfapi.App{ClientID: sftest.DefaultClientID, ClientSecret: sftest.DefaultClientSecret},
 		Sealer:    f.sealer,
@@ -227,7 +227,7 @@ func (f *fixture[TTx]) config(t *testing.T) *runner.Config[TTx] {
 }
 
 // logTo writes log lines to a test.
-type logTo struct{ t *testing.T }
+type logTo struct{ t testing.TB }
 
 func (l logTo) Write(p []byte) (int, error) {
 	l.t.Log(strings.TrimSuffix(string(p), "\n"))
@@ -235,7 +235,7 @@ func (l logTo) Write(p []byte) (int, error) {
 }
 
 // migrated returns a runner on a migrated database, not started.
-func (f *fixture[TTx]) migrated(t *testing.T, change ...func(*runner.Config[TTx])) *runner.Runner[TTx] {
+func (f *fixture[TTx]) migrated(t testing.TB, change ...func(*runner.Config[TTx])) *runner.Runner[TTx] {
 	t.Helper()
 	cfg := f.config(t)
 	for _, fn := range change {
@@ -252,7 +252,7 @@ func (f *fixture[TTx]) migrated(t *testing.T, change ...func(*runner.Config[TTx]
 }
 
 // connect gives the runner a grant of the org.
-func (f *fixture[TTx]) connect(t *testing.T, r *runner.Runner[TTx]) {
+func (f *fixture[TTx]) connect(t testing.TB, r *runner.Runner[TTx]) {
 	t.Helper()
 	if _, _, err := r.Orgs().Connect(t.Context(), &runner.ConnectParams{RefreshToken: sfapi.Secret(f.org.Grant()), Label: "Acme"}); err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func (f *fixture[TTx]) connect(t *testing.T, r *runner.Runner[TTx]) {
 }
 
 // start starts the runner until the test ends.
-func start[TTx any](t *testing.T, r *runner.Runner[TTx]) {
+func start[TTx any](t testing.TB, r *runner.Runner[TTx]) {
 	t.Helper()
 	if err := r.Start(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
@@ -275,7 +275,7 @@ func start[TTx any](t *testing.T, r *runner.Runner[TTx]) {
 }
 
 // running returns a connected runner that works.
-func (f *fixture[TTx]) running(t *testing.T, change ...func(*runner.Config[TTx])) *runner.Runner[TTx] {
+func (f *fixture[TTx]) running(t testing.TB, change ...func(*runner.Config[TTx])) *runner.Runner[TTx] {
 	t.Helper()
 	r := f.migrated(t, change...)
 	f.connect(t, r)
@@ -284,7 +284,7 @@ func (f *fixture[TTx]) running(t *testing.T, change ...func(*runner.Config[TTx])
 }
 
 // eventually waits until done says so, or the test's time is over.
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()

@@ -24,7 +24,7 @@ import (
 )
 
 // sync inserts a sync and waits until its job has ended.
-func (f *fixture[TTx]) sync(t *testing.T, r *runner.Runner[TTx], s jobs.Sync) *rivertype.JobRow {
+func (f *fixture[TTx]) sync(t testing.TB, r *runner.Runner[TTx], s jobs.Sync) *rivertype.JobRow {
 	t.Helper()
 	s.Org = f.orgID
 	res, err := r.Insert(t.Context(), s, nil)
@@ -34,7 +34,7 @@ func (f *fixture[TTx]) sync(t *testing.T, r *runner.Runner[TTx], s jobs.Sync) *r
 	return f.ended(t, r, res.Job.ID)
 }
 
-func (f *fixture[TTx]) ended(t *testing.T, r *runner.Runner[TTx], id int64) *rivertype.JobRow {
+func (f *fixture[TTx]) ended(t testing.TB, r *runner.Runner[TTx], id int64) *rivertype.JobRow {
 	t.Helper()
 	var job *rivertype.JobRow
 	eventually(t, fmt.Sprintf("job %d ends", id), func() bool {
@@ -48,7 +48,7 @@ func (f *fixture[TTx]) ended(t *testing.T, r *runner.Runner[TTx], id int64) *riv
 }
 
 // completed is sync for one that must succeed.
-func (f *fixture[TTx]) completed(t *testing.T, r *runner.Runner[TTx], s jobs.Sync) *jobs.SyncState {
+func (f *fixture[TTx]) completed(t testing.TB, r *runner.Runner[TTx], s jobs.Sync) *jobs.SyncState {
 	t.Helper()
 	if job := f.sync(t, r, s); job.State != rivertype.JobStateCompleted {
 		t.Fatalf("job is %s: %+v", job.State, job.Errors)
@@ -56,7 +56,7 @@ func (f *fixture[TTx]) completed(t *testing.T, r *runner.Runner[TTx], s jobs.Syn
 	return f.state(t, r, s.Object)
 }
 
-func (f *fixture[TTx]) state(t *testing.T, r *runner.Runner[TTx], object string) *jobs.SyncState {
+func (f *fixture[TTx]) state(t testing.TB, r *runner.Runner[TTx], object string) *jobs.SyncState {
 	t.Helper()
 	states, err := r.Syncs(t.Context(), f.orgID)
 	if err != nil {

@@ -42,7 +42,7 @@ func (f *fixture[TTx]) settled(t *testing.T, r *runner.Runner[TTx], writeID int6
 		}
 		return c.Pending+c.Sent == 0
 	})
-	rows, err := r.Writes().Records(t.Context(), f.orgID, writeID, &jobs.WriteQuery{After: -1, Limit: 2000})
+	rows, err := r.Writes().Records(t.Context(), f.orgID, writeID, &jobs.WriteQuery{Limit: 2000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (w *Writes[TTx]) Counts(ctx context.Context, org sfapi.OrgID, writeID int64
 // Records returns a write's records in order of submission. q may be nil.
 func (w *Writes[TTx]) Records(ctx context.Context, org sfapi.OrgID, writeID int64, q *jobs.WriteQuery) ([]*jobs.WriteRow, error) {
 	if q == nil {
-		q = &jobs.WriteQuery{After: -1}
+		q = &jobs.WriteQuery{}
 	}
 	rows, err := w.runner.store.WriteRows(ctx, org, writeID, q)
 	return rows, writeError("read", org, writeID, err)

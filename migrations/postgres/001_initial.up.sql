@@ -113,6 +113,7 @@ CREATE TABLE weir_write_record (
     object text COLLATE "C" NOT NULL,
     key text NOT NULL,
     payload json NOT NULL, -- json, not jsonb: it keeps every digit, key order and \u0000
+    size integer NOT NULL, -- bytes of payload, known without reading it
     carried json,          -- what the request carries in its place, while sent with merged rows
     status text NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'sent', 'done', 'failed', 'unknown', 'cancelled')),

@@ -43,13 +43,20 @@ func (d *db) BeginDrain(ctx context.Context, org sfapi.OrgID, object string, job
 	return epoch, nil
 }
 
-// NextRows implements jobs.WriteStore.
+// NextRows implements jobs.WriteStore. The bound on payloads goes by size, so
+// that those beyond it are not read. A row that carries others counts as if it
+// did not: what they hold together fitted into one request.
 func (d *db) NextRows(ctx context.Context, org sfapi.OrgID, object string, limit int) ([]*jobs.WriteRow, error) {
 	rows, err := d.pool.Query(ctx, `
 		SELECT coalesce(r.carried, r.payload), `+rowColumns+`
-		FROM weir_write_record r JOIN weir_write w ON w.id = r.write_id
-		WHERE r.org = $1 AND r.object = $2 AND r.status IN ('pending', 'sent') AND r.merged_into IS NULL
-		ORDER BY r.id LIMIT $3`, org, object, limit)
+		FROM (
+			SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
+			FROM weir_write_record
+			WHERE org = $1 AND object = $2 AND status IN ('pending', 'sent') AND merged_into IS NULL
+			ORDER BY id LIMIT $3
+		) r JOIN weir_write w ON w.id = r.write_id
+		WHERE r.before < $4
+		ORDER BY r.id`, org, object, limit, jobs.NextRowsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read write log of %s %s: %w", org, object, err)
 	}
@@ -105,7 +112,7 @@ func (d *db) MarkSent(ctx context.Context, org sfapi.OrgID, object string, epoch
 			WHERE r.ctid = f.ctid AND r.status IN ('pending', 'sent')`,
 			org, object, rows, carriers, carried)
 		if err == nil && tag.RowsAffected() < int64(len(rows)) {
-			err = jobs.ErrLeaseLost // CancelWrites came between
+			err = jobs.ErrLeaseLost // it was cancelled meanwhile
 		}
 		if err != nil || len(merged) == 0 {
 			return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/weirhq/weir/breaker"
 	"github.com/weirhq/weir/runner/internal/store"
 	"github.com/weirhq/weir/sfapi"
@@ -60,19 +62,44 @@ SELECT (SELECT count(*) FROM cancelled WHERE NOT running), (SELECT count(*) FROM
 
 // CancelOrgBatch implements store.River.
 func (d *db) CancelOrgBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (*store.CancelledBatch, error) {
-	var (
-		b    store.CancelledBatch
-		left int64
-	)
-	err := d.pool.QueryRow(ctx, cancelOrg, laneQueues(org), string(org), reason, limit).
-		Scan(&b.Cancelled, &b.Signalled, &b.More, &left)
+	b, left, err := cancelBatchOf(ctx, d.pool, org, reason, limit)
 	if err == nil && b.More && b.Cancelled+b.Signalled == 0 {
 		err = d.awaitJob(ctx, left)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cancel jobs of org %s: %w", org, err)
 	}
-	return &b, nil
+	return b, nil
+}
+
+// CancelOrgBatchTx implements store.River.
+func (d *db) CancelOrgBatchTx(ctx context.Context, tx pgx.Tx, org sfapi.OrgID, reason string, limit int) (*store.CancelledBatch, error) {
+	b, _, err := cancelBatchOf(ctx, tx, org, reason, limit)
+	if err != nil {
+		return nil, fmt.Errorf("cancel jobs of org %s: %w", org, err)
+	}
+	return b, nil
+}
+
+// cancelBatchOf returns the first job that was passed over beside the batch.
+func cancelBatchOf(ctx context.Context, q querier, org sfapi.OrgID, reason string, limit int) (b *store.CancelledBatch, left int64, err error) {
+	b = &store.CancelledBatch{}
+	err = q.QueryRow(ctx, cancelOrg, laneQueues(org), string(org), reason, limit).
+		Scan(&b.Cancelled, &b.Signalled, &b.More, &left)
+	return b, left, err
+}
+
+// CancelledRunning implements store.River. A job's row moved into its lane when
+// it was told to end.
+func (d *db) CancelledRunning(ctx context.Context, org sfapi.OrgID, reason string) (n int, err error) {
+	err = d.pool.QueryRow(ctx, `
+		SELECT count(*) FROM river_job
+		WHERE state = 'running' AND queue = ANY($1) AND metadata ->> '`+store.MetadataCancelReason+`' = $2`,
+		laneQueues(org), reason).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count jobs of org %s that end: %w", org, err)
+	}
+	return n, nil
 }
 
 // awaitJob returns when no other transaction has the job locked. It is for a

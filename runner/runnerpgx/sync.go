@@ -110,7 +110,13 @@ func (d *db) SavePageTx(ctx context.Context, tx pgx.Tx, st *jobs.SyncState, p *j
 		p.Rows, p.Deleted, p.APICalls))
 	if err == nil && len(p.Seen) > 0 {
 		ids, stamps, hashes := seenArrays(p.Seen)
+		// A formula may go from one value to another and back without a new
+		// stamp: only the last version counts as seen.
 		_, err = tx.Exec(ctx, `
+			WITH other AS (
+				DELETE FROM weir_sync_seen w USING unnest($3::text[], $4::timestamptz[], $5::bytea[]) AS s (id, stamp, hash)
+				WHERE w.org = $1 AND w.object = $2 AND w.stamp = s.stamp AND w.id = s.id AND w.hash <> s.hash
+			)
 			INSERT INTO weir_sync_seen (org, object, stamp, id, hash)
 			SELECT $1, $2, s.stamp, s.id, s.hash FROM unnest($3::text[], $4::timestamptz[], $5::bytea[]) AS s (id, stamp, hash)
 			ON CONFLICT DO NOTHING`, st.Org, st.Object, ids, stamps, hashes)

@@ -36,9 +36,9 @@ func (d *db) AppendTx(ctx context.Context, tx pgx.Tx, b *jobs.WriteBatch) (*jobs
 	}
 	if err == nil {
 		_, err = tx.CopyFrom(ctx, pgx.Identifier{"weir_write_record"},
-			[]string{"write_id", "idx", "org", "object", "key", "payload"},
+			[]string{"write_id", "idx", "org", "object", "key", "payload", "size"},
 			pgx.CopyFromSlice(len(b.Payloads), func(i int) ([]any, error) {
-				return []any{receipt.ID, int32(i), string(b.Org), b.Object, b.Keys[i], []byte(b.Payloads[i])}, nil
+				return []any{receipt.ID, int32(i), string(b.Org), b.Object, b.Keys[i], []byte(b.Payloads[i]), int32(len(b.Payloads[i]))}, nil
 			}))
 	}
 	if err != nil {
@@ -105,8 +105,8 @@ func scanRow(row pgx.CollectableRow) (*jobs.WriteRow, error) {
 func (d *db) WriteRows(ctx context.Context, org sfapi.OrgID, writeID int64, q *jobs.WriteQuery) ([]*jobs.WriteRow, error) {
 	rows, err := d.pool.Query(ctx, `
 		SELECT r.payload, `+rowColumns+` FROM weir_write_record r JOIN weir_write w ON w.id = r.write_id
-		WHERE r.write_id = $2 AND r.org = $1 AND r.idx > $3 AND ($4 = '' OR r.status = $4)
-		ORDER BY r.idx LIMIT $5`, org, writeID, q.After, string(q.Status), store.PageLimit(q))
+		WHERE r.write_id = $2 AND r.org = $1 AND r.idx >= $3 AND ($4 = '' OR r.status = $4)
+		ORDER BY r.idx LIMIT $5`, org, writeID, q.From, string(q.Status), store.PageLimit(q))
 	if err != nil {
 		return nil, fmt.Errorf("list records of write %d of %s: %w", writeID, org, err)
 	}
@@ -134,30 +134,6 @@ func (d *db) RetryWriteTx(ctx context.Context, tx pgx.Tx, org sfapi.OrgID, write
 		return "", 0, fmt.Errorf("retry write %d of %s: %w", writeID, org, err)
 	}
 	return object, int(tag.RowsAffected()), nil
-}
-
-// cancelBatch is how many records CancelWrites locks at a time.
-const cancelBatch = 10_000
-
-// CancelWrites implements jobs.WriteStore, in batches: a backlog may be of any
-// size.
-func (d *db) CancelWrites(ctx context.Context, org sfapi.OrgID) (int, error) {
-	cancelled := 0
-	for {
-		tag, err := d.pool.Exec(ctx, `
-			UPDATE weir_write_record r SET status = 'cancelled', changed_at = now()
-			FROM (SELECT write_id, idx FROM weir_write_record
-				WHERE org = $1 AND status IN ('pending', 'sent') AND status = 'pending'
-				ORDER BY object, id LIMIT $2 FOR UPDATE) AS p
-			WHERE r.write_id = p.write_id AND r.idx = p.idx`, org, cancelBatch)
-		if err != nil {
-			return cancelled, fmt.Errorf("cancel writes of %s: %w", org, err)
-		}
-		cancelled += int(tag.RowsAffected())
-		if tag.RowsAffected() == 0 {
-			return cancelled, nil
-		}
-	}
 }
 
 // Undrained implements jobs.WriteStore. The pairs with open rows are found by

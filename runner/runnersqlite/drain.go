@@ -45,7 +45,17 @@ func (d *db) NextRows(ctx context.Context, org sfapi.OrgID, object string, limit
 		FROM weir_write_record r INDEXED BY weir_write_record_open CROSS JOIN weir_write w ON w.id = r.write_id
 		WHERE r.org = ? AND r.object = ? AND r.status IN ('pending', 'sent') AND r.merged_into IS NULL
 		ORDER BY r.id LIMIT ?`, string(org), object, limit)
-	list, err := collect(rows, err, scanRow)
+	size := 0
+	list, err := collect(rows, err, func(row scanner) (*jobs.WriteRow, error) {
+		if size >= jobs.NextRowsBytes {
+			return nil, errEnough // SQLite has read no further
+		}
+		r, err := scanRow(row)
+		if err == nil {
+			size += len(r.Payload)
+		}
+		return r, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read write log of %s %s: %w", org, object, err)
 	}
@@ -109,8 +119,8 @@ func (d *db) MarkSent(ctx context.Context, org sfapi.OrgID, object string, epoch
 	return nil
 }
 
-// changedOne returns jobs.ErrLeaseLost when a statement found no row: then
-// CancelWrites came between.
+// changedOne returns jobs.ErrLeaseLost when a statement found no row: then it
+// was cancelled meanwhile.
 func changedOne(result sql.Result, err error) error {
 	n, err := affected(result, err)
 	if err == nil && n == 0 {

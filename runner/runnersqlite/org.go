@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -35,6 +36,10 @@ func scanOrg(row scanner) (*store.Org, error) {
 	return &o, nil
 }
 
+// errEnough ends collect's reading without an error: scan returns it in place
+// of a row.
+var errEnough = errors.New("enough rows")
+
 // collect scans every row of a query and closes it.
 func collect[T any](rows *sql.Rows, err error, scan func(row scanner) (T, error)) ([]T, error) {
 	if err != nil {
@@ -44,6 +49,9 @@ func collect[T any](rows *sql.Rows, err error, scan func(row scanner) (T, error)
 	list := []T{}
 	for rows.Next() {
 		v, err := scan(rows)
+		if errors.Is(err, errEnough) {
+			break
+		}
 		if err != nil {
 			return nil, err
 		}

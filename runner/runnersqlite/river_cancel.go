@@ -40,61 +40,84 @@ UPDATE river_job SET
 WHERE id IN (SELECT value FROM json_each(@ids))`
 
 // CancelOrgBatch implements store.River.
-func (d *db) CancelOrgBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (*store.CancelledBatch, error) {
-	b := &store.CancelledBatch{}
-	err := d.InTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, findCancellable, orgArgs(org, sql.Named("limit", limit))...)
-		if err != nil {
-			return err
-		}
-		var (
-			ids  []int64
-			told []string
-		)
-		err = eachRow(rows, func(scan func(...any) error) error {
-			var (
-				id           int64
-				state, queue string
-			)
-			if err := scan(&id, &state, &queue); err != nil {
-				return err
-			}
-			if len(ids) == limit {
-				b.More = true
-				return nil
-			}
-			ids = append(ids, id)
-			if state != "running" {
-				b.Cancelled++
-				return nil
-			}
-			lane := breaker.Sync
-			if strings.HasSuffix(queue, breaker.Write.String()) {
-				lane = breaker.Write
-			}
-			b.Signalled++
-			payload, err := json.Marshal(struct {
-				Action string `json:"action"`
-				JobID  int64  `json:"job_id"`
-				Queue  string `json:"queue"`
-			}{"cancel", id, lane.RunQueue()})
-			told = append(told, string(payload))
-			return err
-		})
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		t := time.Now().UTC()
-		if _, err := tx.ExecContext(ctx, cancelFound, sql.Named("now", riverTime(t)), sql.Named("at", t.Format(time.RFC3339Nano)),
-			sql.Named("reason", reason), sql.Named("ids", idList(ids))); err != nil {
-			return err
-		}
-		return d.notify(ctx, tx, topicControl, told, func(payload string) any { return json.RawMessage(payload) })
+func (d *db) CancelOrgBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (b *store.CancelledBatch, err error) {
+	err = d.InTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		b, err = d.CancelOrgBatchTx(ctx, tx, org, reason, limit)
+		return err
 	})
-	if err != nil {
+	return b, err
+}
+
+// CancelOrgBatchTx implements store.River.
+func (d *db) CancelOrgBatchTx(ctx context.Context, tx *sql.Tx, org sfapi.OrgID, reason string, limit int) (*store.CancelledBatch, error) {
+	b := &store.CancelledBatch{}
+	if err := d.cancelInto(ctx, tx, org, reason, limit, b); err != nil {
 		return nil, fmt.Errorf("cancel jobs of org %s: %w", org, err)
 	}
 	return b, nil
+}
+
+func (d *db) cancelInto(ctx context.Context, tx *sql.Tx, org sfapi.OrgID, reason string, limit int, b *store.CancelledBatch) error {
+	rows, err := tx.QueryContext(ctx, findCancellable, orgArgs(org, sql.Named("limit", limit))...)
+	if err != nil {
+		return err
+	}
+	var (
+		ids  []int64
+		told []string
+	)
+	err = eachRow(rows, func(scan func(...any) error) error {
+		var (
+			id           int64
+			state, queue string
+		)
+		if err := scan(&id, &state, &queue); err != nil {
+			return err
+		}
+		if len(ids) == limit {
+			b.More = true
+			return nil
+		}
+		ids = append(ids, id)
+		if state != "running" {
+			b.Cancelled++
+			return nil
+		}
+		lane := breaker.Sync
+		if strings.HasSuffix(queue, breaker.Write.String()) {
+			lane = breaker.Write
+		}
+		b.Signalled++
+		payload, err := json.Marshal(struct {
+			Action string `json:"action"`
+			JobID  int64  `json:"job_id"`
+			Queue  string `json:"queue"`
+		}{"cancel", id, lane.RunQueue()})
+		told = append(told, string(payload))
+		return err
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	t := time.Now().UTC()
+	if _, err := tx.ExecContext(ctx, cancelFound, sql.Named("now", riverTime(t)), sql.Named("at", t.Format(time.RFC3339Nano)),
+		sql.Named("reason", reason), sql.Named("ids", idList(ids))); err != nil {
+		return err
+	}
+	return d.notify(ctx, tx, topicControl, told, func(payload string) any { return json.RawMessage(payload) })
+}
+
+// CancelledRunning implements store.River. A job's row moved into its lane when
+// it was told to end.
+func (d *db) CancelledRunning(ctx context.Context, org sfapi.OrgID, reason string) (n int, err error) {
+	err = d.pool.QueryRowContext(ctx, `
+		SELECT count(*) FROM river_job WHERE state = 'running' AND queue IN (@sync, @write)
+			AND json_extract(`+soundMetadata+`, '$."`+store.MetadataCancelReason+`"') = @reason`,
+		orgArgs(org, sql.Named("reason", reason))...).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count jobs of org %s that end: %w", org, err)
+	}
+	return n, nil
 }
 
 // keyHeld is whether a job's unique key is in force in its state, as River's

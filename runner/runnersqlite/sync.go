@@ -103,6 +103,11 @@ func (d *db) SavePageTx(ctx context.Context, tx *sql.Tx, st *jobs.SyncState, p *
 		string(st.Org), st.Object, st.Epoch, timestamp(p.Cursor.Stamp), p.Cursor.ID, timestamp(p.ServerStart),
 		p.Rows, p.Deleted, p.APICalls, timestamp(now())))
 	if err == nil && len(p.Seen) > 0 {
+		// A formula may go from one value to another and back without a new
+		// stamp: only the last version counts as seen.
+		err = forgetOthers(ctx, tx, st, p.Seen)
+	}
+	if err == nil && len(p.Seen) > 0 {
 		err = insertRows(ctx, tx, `INSERT INTO weir_sync_seen (org, object, stamp, id, hash)`, ` ON CONFLICT DO NOTHING`, 5, len(p.Seen), func(i int, dst []any) error {
 			row := &p.Seen[i]
 			dst[0], dst[1], dst[2], dst[3], dst[4] = string(st.Org), st.Object, timestamp(row.Stamp), row.ID, row.Hash[:]
@@ -113,6 +118,21 @@ func (d *db) SavePageTx(ctx context.Context, tx *sql.Tx, st *jobs.SyncState, p *
 		return fmt.Errorf("save page of %s %s: %w", st.Org, st.Object, err)
 	}
 	*st = next
+	return nil
+}
+
+func forgetOthers(ctx context.Context, tx *sql.Tx, st *jobs.SyncState, seen []jobs.SeenRow) error {
+	stmt, err := tx.PrepareContext(ctx, `DELETE FROM weir_sync_seen WHERE org = ? AND object = ? AND stamp = ? AND id = ? AND hash <> ?`)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	for i := range seen {
+		r := &seen[i]
+		if _, err := stmt.ExecContext(ctx, string(st.Org), st.Object, timestamp(r.Stamp), r.ID, r.Hash[:]); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

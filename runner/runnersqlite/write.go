@@ -112,8 +112,8 @@ func scanRow(row scanner) (*jobs.WriteRow, error) {
 func (d *db) WriteRows(ctx context.Context, org sfapi.OrgID, writeID int64, q *jobs.WriteQuery) ([]*jobs.WriteRow, error) {
 	rows, err := d.pool.QueryContext(ctx, `
 		SELECT r.payload, `+rowColumns+` FROM weir_write_record r JOIN weir_write w ON w.id = r.write_id
-		WHERE r.write_id = ?1 AND r.org = ?2 AND r.idx > ?3 AND (?4 = '' OR r.status = ?4)
-		ORDER BY r.idx LIMIT ?5`, writeID, string(org), q.After, string(q.Status), store.PageLimit(q))
+		WHERE r.write_id = ?1 AND r.org = ?2 AND r.idx >= ?3 AND (?4 = '' OR r.status = ?4)
+		ORDER BY r.idx LIMIT ?5`, writeID, string(org), q.From, string(q.Status), store.PageLimit(q))
 	list, err := collect(rows, err, scanRow)
 	if err != nil {
 		return nil, fmt.Errorf("list records of write %d of %s: %w", writeID, org, err)
@@ -139,22 +139,6 @@ func (d *db) RetryWriteTx(ctx context.Context, tx *sql.Tx, org sfapi.OrgID, writ
 		return "", 0, fmt.Errorf("retry write %d of %s: %w", writeID, org, err)
 	}
 	return object, n, nil
-}
-
-// CancelWrites implements jobs.WriteStore.
-func (d *db) CancelWrites(ctx context.Context, org sfapi.OrgID) (int, error) {
-	var n int
-	err := d.InTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `
-			UPDATE weir_write_record INDEXED BY weir_write_record_open SET status = 'cancelled', changed_at = ?
-			WHERE org = ? AND status IN ('pending', 'sent') AND status = 'pending'`, timestamp(now()), string(org))
-		n, err = affected(result, err)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("cancel writes of %s: %w", org, err)
-	}
-	return n, nil
 }
 
 // Undrained implements jobs.WriteStore. The pairs with open rows are found by

@@ -150,12 +150,20 @@ type River[TTx any] interface {
 	// The caller repeats it while More is set. Jobs of the control queue go on.
 	CancelOrgBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (*CancelledBatch, error)
 
+	// CancelOrgBatchTx is CancelOrgBatch in a transaction. It never waits for
+	// a job: More with nothing done says that others have them all locked.
+	CancelOrgBatchTx(ctx context.Context, tx TTx, org sfapi.OrgID, reason string, limit int) (*CancelledBatch, error)
+
 	// RequeueCancelledBatch puts up to limit jobs of an org that were
 	// cancelled for this reason back into their lane, oldest first, with the
 	// place they had. One whose unique key has been taken since stays
 	// cancelled, and loses its reason. It returns how many came back; more
 	// is set while there may be others.
 	RequeueCancelledBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (n int, more bool, err error)
+
+	// CancelledRunning counts the jobs of an org that were told to end for this
+	// reason and have not yet.
+	CancelledRunning(ctx context.Context, org sfapi.OrgID, reason string) (int, error)
 
 	// Backlog counts the jobs of an org's lanes that have not begun, those
 	// that were let through included.

@@ -23,6 +23,10 @@ type Store[TTx any] interface {
 	jobs.Store[TTx]
 	Orgs[TTx]
 	Credentials
+	Calls
+	Events[TTx]
+	Cancellations[TTx]
+	Schedules[TTx]
 	River[TTx]
 
 	// Driver is River's driver on the same pool.

@@ -168,7 +168,7 @@ func (m *Manager) due(o *org, now time.Time) bool {
 	if t == nil || now.Sub(o.lastUsed) > recently || now.Before(o.notBefore) || o.isUnsure(t.Generation) {
 		return false
 	}
-	if now.Before(m.turn(o, t)) {
+	if now.Before(m.turn(o, t)) && !m.unasked(o, t) {
 		return false
 	}
 	o.notBefore = now.Add(aheadRetry)
@@ -181,8 +181,11 @@ func (m *Manager) due(o *org, now time.Time) bool {
 // process, so that usually one refreshes and the others find it done.
 func (m *Manager) turn(o *org, t *sfapi.Token) time.Time {
 	session := m.sessionOf(o)
+	if ends := o.endOf(t); !ends.IsZero() {
+		session = ends.Sub(t.IssuedAt)
+	}
 	ahead := min(m.ahead, session/3)
-	early := ahead + time.Duration(maphash.String(spreadSeed, m.owner+string(o.id))%uint64(ahead))
+	early := ahead + time.Duration(maphash.String(spreadSeed, m.owner+string(o.id))%uint64(max(ahead, 1)))
 	return t.IssuedAt.Add(session - early)
 }
 
@@ -199,6 +202,12 @@ func (m *Manager) refreshDue(ctx context.Context, due <-chan *org) {
 		t := o.current.Load()
 		if t == nil {
 			continue
+		}
+		if m.introspect {
+			m.ask(ctx, o, t)
+			if time.Now().Before(m.turn(o, t)) {
+				continue // it was only asked about, or lives longer: sessions slide
+			}
 		}
 		f := m.board(ctx, o, t.Generation, true)
 		if f == nil {

@@ -52,6 +52,12 @@ type Config struct {
 	// long again. Defaults to 10 minutes; -1 switches it off.
 	RefreshAhead time.Duration
 
+	// Introspect asks orgs in use when their sessions end, once a token and
+	// again when its time seems to come, for apps that may. An org that
+	// refuses is not asked again. Without it the end is taken from issued_at
+	// and the session timeout.
+	Introspect bool
+
 	// SessionTimeout is how long sessions are expected to live until an org's
 	// are seen to die earlier. Defaults to two hours, as Salesforce does.
 	//
@@ -84,19 +90,20 @@ type Config struct {
 // Manager gives out the tokens of all orgs of a process. It is safe for
 // concurrent use. Close it.
 type Manager struct {
-	creds   store.Credentials
-	app     *sfapi.App
-	box     box
-	owner   string
-	lease   time.Duration
-	timeout time.Duration // of one token request
-	ahead   time.Duration // zero when refresh ahead is off
-	session time.Duration
-	mint    func(context.Context, *store.Credential) (*sfapi.Token, error)
-	verdict func(context.Context, *Verdict)
-	called  func(context.Context, *Call)
-	log     *slog.Logger
-	pace    *pacer
+	creds      store.Credentials
+	app        *sfapi.App
+	box        box
+	owner      string
+	lease      time.Duration
+	timeout    time.Duration // of one token request
+	ahead      time.Duration // zero when refresh ahead is off
+	session    time.Duration
+	introspect bool
+	mint       func(context.Context, *store.Credential) (*sfapi.Token, error)
+	verdict    func(context.Context, *Verdict)
+	called     func(context.Context, *Call)
+	log        *slog.Logger
+	pace       *pacer
 
 	orgs sync.Map // sfapi.OrgID → *org
 
@@ -151,6 +158,7 @@ func New(creds store.Credentials, app *sfapi.App, sealer Sealer, cfg *Config) (*
 		lease:         orDefault(cfg.Lease, defaultLease),
 		ahead:         max(0, orDefault(cfg.RefreshAhead, defaultRefreshAhead)),
 		session:       orDefault(cfg.SessionTimeout, defaultSessionTimeout),
+		introspect:    cfg.Introspect,
 		mint:          cfg.Mint,
 		verdict:       cfg.OnVerdict,
 		called:        cfg.OnCall,

@@ -27,6 +27,9 @@ type org struct {
 	refusal *refusal
 	unsure  int64         // generation whose exchange had an unknown outcome
 	session time.Duration // learned length of a session; 0 until one died early
+	asked   int64         // generation whose token was introspected, or tried to be
+	ends    time.Time     // when that token's session ends, zero where the answer did not say
+	mute    bool          // the app may not introspect this org's tokens
 
 	// These belong to the refresh-ahead loop alone.
 	lastUsed, notBefore time.Time

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/weirhq/weir/jobs"
@@ -32,6 +33,17 @@ func (s *suite[TTx]) mark(t *testing.T, epoch int64, ids []int64, merged map[int
 func (s *suite[TTx]) settle(t *testing.T, epoch int64, outcomes ...jobs.WriteOutcome) {
 	t.Helper()
 	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, outcomes))
+}
+
+func testNextRowsBytes[TTx any](t *testing.T, s *suite[TTx]) {
+	const each = 3 << 20
+	payload := `{"Big":"` + strings.Repeat("x", each-10) + `"}`
+	s.append(t, batch(riverOrg(1), payload, `{"n":1}`, payload, payload, payload, payload, payload, `{"n":2}`))
+	rows := s.nextRows(t, 100)
+	if n := len(rows); n != 7 { // six large ones, of which the sixth is the first to reach 16 MiB
+		t.Errorf("%d rows", n)
+	}
+	diff(t, "a small limit counts too", len(s.nextRows(t, 3)), 3)
 }
 
 func testDrain[TTx any](t *testing.T, s *suite[TTx]) {

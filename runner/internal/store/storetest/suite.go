@@ -49,14 +49,23 @@ func Run[TTx any](t *testing.T, open func(t *testing.T) store.Store[TTx]) {
 		"Writes/cancel":                          testCancelWrites[TTx],
 		"Writes/undrained":                       testUndrained[TTx],
 		"Drain/order and outcomes":               testDrain[TTx],
+		"Drain/rows come by bytes":               testNextRowsBytes[TTx],
 		"Drain/merged rows":                      testDrainMerged[TTx],
 		"Drain/lease":                            testDrainLease[TTx],
 		"Drain/nothing is overlooked at its end": testDrainEnd[TTx],
+		"Calls/counts":                           testCallCounts[TTx],
+		"Calls/failures and tokens":              testFailedCalls[TTx],
+		"Calls/prune":                            testPruneCalls[TTx],
 		"Mirror/every type":                      testMirrorTypes[TTx],
 		"Mirror/columns are added":               testMirrorColumns[TTx],
 		"Mirror/made by many at once":            testMirrorRace[TTx],
 		"Mirror/refused tables and values":       testMirrorRefused[TTx],
 		"Mirror/wide and long":                   testMirrorWide[TTx],
+		"Events/log":                             testEvents[TTx],
+		"Events/by cursor while others write":    testEventsCursor[TTx],
+		"Cancellations/life":                     testCancellations[TTx],
+		"Cancellations/records":                  testCancelAndRequeueWrites[TTx],
+		"Cancellations/jobs in a transaction":    testCancelTx[TTx],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

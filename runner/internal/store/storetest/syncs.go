@@ -197,6 +197,7 @@ func testSeen[TTx any](t *testing.T, s *suite[TTx]) {
 	page := &jobs.PageProgress{Cursor: jobs.Cursor{Stamp: second(9)}, Seen: []jobs.SeenRow{
 		seenRow("a", 1, 1), seenRow("a", 2, 2), seenRow("b", 2, 1), seenRow("c", 3, 1),
 	}}
+	s.savePage(t, st, &jobs.PageProgress{Seen: []jobs.SeenRow{seenRow("a", 2, 1)}}) // not the last of its stamp
 	s.savePage(t, st, page)
 	s.savePage(t, st, page) // the same versions again
 	ask := []jobs.SeenRow{

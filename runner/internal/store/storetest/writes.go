@@ -34,7 +34,7 @@ func (s *suite[TTx]) append(t *testing.T, b *jobs.WriteBatch) (receipt *jobs.Wri
 
 func (s *suite[TTx]) writeRows(t *testing.T, id int64) []*jobs.WriteRow {
 	t.Helper()
-	rows, err := s.store.WriteRows(t.Context(), riverOrg(1), id, &jobs.WriteQuery{After: -1})
+	rows, err := s.store.WriteRows(t.Context(), riverOrg(1), id, &jobs.WriteQuery{})
 	must(t, err)
 	return rows
 }
@@ -83,7 +83,7 @@ func testWriteRoundTrip[TTx any](t *testing.T, s *suite[TTx]) {
 		}
 		_, err := s.store.WriteCounts(t.Context(), org, id)
 		isErr(t, "counts of "+name, err, jobs.ErrNotFound)
-		rows, err := s.store.WriteRows(t.Context(), org, id, &jobs.WriteQuery{After: -1})
+		rows, err := s.store.WriteRows(t.Context(), org, id, &jobs.WriteQuery{})
 		must(t, err)
 		diff(t, "rows of "+name, rows, []*jobs.WriteRow{})
 		err = s.store.InTx(t.Context(), func(ctx context.Context, tx TTx) error {
@@ -192,13 +192,13 @@ func testWritePages[TTx any](t *testing.T, s *suite[TTx]) {
 		q               jobs.WriteQuery
 		first, last, is int
 	}{
-		"default limit":     {jobs.WriteQuery{After: -1}, 0, 199, 200},
-		"after an index":    {jobs.WriteQuery{After: 199, Limit: 3}, 200, 202, 3},
-		"greatest limit":    {jobs.WriteQuery{After: -1, Limit: 5000}, 0, 1999, 2000},
-		"the end":           {jobs.WriteQuery{After: 2000, Limit: 2000}, 2001, 2099, 99},
-		"by status":         {jobs.WriteQuery{After: -1, Status: jobs.WriteFailed}, 1, 7, 2},
-		"by status, after":  {jobs.WriteQuery{After: 1, Status: jobs.WriteFailed}, 7, 7, 1},
-		"pending around it": {jobs.WriteQuery{After: 6, Limit: 2, Status: jobs.WritePending}, 8, 10, 2},
+		"default limit":     {jobs.WriteQuery{}, 0, 199, 200},
+		"from an index":     {jobs.WriteQuery{From: 200, Limit: 3}, 200, 202, 3},
+		"greatest limit":    {jobs.WriteQuery{Limit: 5000}, 0, 1999, 2000},
+		"the end":           {jobs.WriteQuery{From: 2001, Limit: 2000}, 2001, 2099, 99},
+		"by status":         {jobs.WriteQuery{Status: jobs.WriteFailed}, 1, 7, 2},
+		"by status, from":   {jobs.WriteQuery{From: 2, Status: jobs.WriteFailed}, 7, 7, 1},
+		"pending around it": {jobs.WriteQuery{From: 7, Limit: 2, Status: jobs.WritePending}, 8, 10, 2},
 	} {
 		rows, err := s.store.WriteRows(t.Context(), riverOrg(1), id, &test.q)
 		must(t, err)
@@ -249,11 +249,13 @@ func testCancelWrites[TTx any](t *testing.T, s *suite[TTx]) {
 	must(t, err)
 	rows := s.writeRows(t, id)
 	must(t, s.store.MarkSent(t.Context(), riverOrg(1), object, epoch, []int64{rows[0].ID}, nil, nil))
-	n, err := s.store.CancelWrites(t.Context(), riverOrg(1))
-	must(t, err)
-	if n != 3 {
-		t.Errorf("cancelled %d, want 3", n)
-	}
+	s.inTx(t, func(ctx context.Context, tx TTx) error {
+		n, err := s.store.CancelWritesTx(ctx, tx, riverOrg(1), 1, 100)
+		if n != 3 {
+			t.Errorf("cancelled %d, want 3", n)
+		}
+		return err
+	})
 	s.counts(t, id, jobs.WriteCounts{Accepted: 3, Sent: 1, Cancelled: 2})
 	c, err := s.store.WriteCounts(t.Context(), riverOrg(2), other)
 	must(t, err)
