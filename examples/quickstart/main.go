@@ -1,8 +1,9 @@
 // Command quickstart runs Weir's main job on a machine with nothing but Go: it
 // mirrors two objects of a simulated Salesforce org into a SQLite file, picks
 // up what changed, and writes records that an app handed over in its own
-// transaction. It reads every figure it prints back from where it claims it to
-// be, and exits with 1 when one of them is wrong.
+// transaction, while the org goes into read-only mode and comes out of it. It
+// reads every figure it prints back from where it claims it to be, and exits
+// with 1 when one of them is wrong.
 package main
 
 import (
@@ -69,7 +70,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // the system empties its temporary folder too
 	d.org, err = startOrg(d.accounts, d.contacts)
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		defer cancel()
 		err = errors.Join(err, d.runner.Stop(stop), d.db.Close())
 	}()
-	for _, step := range []func(context.Context) error{d.mirror, d.mirrorChanges, d.write} {
+	for _, step := range []func(context.Context) error{d.mirror, d.mirrorChanges, d.writeThroughMaintenance, d.showErrors} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -96,6 +97,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return d.serveUI(ctx)
 	}
 	return nil
+}
+
+// logger shows errors. That an org is held is a warning, which the demo brings
+// about and prints itself.
+func (d *demo) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
@@ -125,7 +132,10 @@ func (d *demo) start(ctx context.Context, file string) error {
 		App:      d.org.app(),
 		Sealer:   sealer,
 		Handlers: handlers,
-		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		// Maintenance lasts hours; here it is over in a moment.
+		ProbeMin: 250 * time.Millisecond,
+		ProbeMax: 5 * time.Second,
+		Logger:   d.logger(),
 	})
 	if err != nil {
 		return err
@@ -149,10 +159,10 @@ func (d *demo) mirror(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(began)
-	if err := d.compare(ctx); err != nil {
+	if err := d.compare(ctx, "Account", "Contact"); err != nil {
 		return err
 	}
-	d.printf("Mirrored in %v with %d API calls.\n", took.Round(time.Millisecond), d.org.apiCalls()-calls)
+	d.printf("Mirrored in %v with %s.\n", took.Round(time.Millisecond), apiCalls(d.org.apiCalls()-calls))
 	return nil
 }
 
@@ -168,12 +178,19 @@ func (d *demo) mirrorChanges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.compare(ctx); err != nil {
+	if err := d.compare(ctx, "Account", "Contact"); err != nil {
 		return err
 	}
-	d.printf("%d Accounts changed and %d were deleted in the org: the next sync applied %d rows, %d of them deleted, with %d API calls.\n",
-		changed, deleted, state.LastRun.Rows, state.LastRun.Deleted, d.org.apiCalls()-calls)
+	d.printf("%d Accounts changed and %d were deleted in the org: the next sync applied %d rows, %d of them deleted, with %s.\n",
+		changed, deleted, state.LastRun.Rows, state.LastRun.Deleted, apiCalls(d.org.apiCalls()-calls))
 	return nil
+}
+
+func apiCalls(n int) string {
+	if n == 1 {
+		return "1 API call"
+	}
+	return fmt.Sprintf("%d API calls", n)
 }
 
 // sync enqueues a sync of each object and shows progress until all have ended,

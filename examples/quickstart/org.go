@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +24,7 @@ type simulatedOrg struct {
 }
 
 func startOrg(accounts, contacts int) (*simulatedOrg, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +42,9 @@ func startOrg(accounts, contacts int) (*simulatedOrg, error) {
 
 func (o *simulatedOrg) close() {
 	_ = o.server.Close() // its clients have stopped
-	<-o.served
+	if err := <-o.served; !errors.Is(err, http.ErrServerClosed) {
+		fmt.Fprintln(os.Stderr, "simulated org:", err)
+	}
 }
 
 func (o *simulatedOrg) url() string { return o.sim.LoginURL() }
@@ -71,12 +76,33 @@ func (o *simulatedOrg) change(changed, deleted int) {
 	}
 }
 
-// contactsWritten counts the records that the demo wrote, each once: the org
-// refuses a second one with the same external id.
-func (o *simulatedOrg) contactsWritten() int {
+// enterMaintenance puts the org into read-only mode once so many more write
+// calls were answered.
+func (o *simulatedOrg) enterMaintenance(callsBefore int) {
+	o.org.Inject(sftest.Fault{Name: "maintenance begins", Respond: func(*http.Request) *http.Response {
+		o.org.SetReadOnly(sftest.ReadOnly)
+		return nil // this call meets it
+	}}.On("", "/composite/sobjects").After(callsBefore).Next(1))
+}
+
+func (o *simulatedOrg) leaveMaintenance() { o.org.SetReadOnly(sftest.ReadWrite) }
+
+// refusedWrites counts the write calls that the org refused for maintenance.
+func (o *simulatedOrg) refusedWrites() int {
 	n := 0
-	for _, row := range o.org.Rows("Contact") {
-		if id, _ := row.Fields["Ext_Id__c"].(string); strings.HasPrefix(id, "lead-") && !row.Deleted {
+	for _, call := range o.org.Audit() {
+		if slices.Contains(call.Codes, "INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE") {
+			n++
+		}
+	}
+	return n
+}
+
+// probes counts the times that the org was asked whether it is read-only.
+func (o *simulatedOrg) probes() int {
+	n := 0
+	for _, call := range o.org.Audit() {
+		if strings.Contains(call.SOQL, "IsReadOnly") {
 			n++
 		}
 	}
@@ -84,8 +110,8 @@ func (o *simulatedOrg) contactsWritten() int {
 }
 
 // compare reads the mirror tables and compares each row with the org's.
-func (d *demo) compare(ctx context.Context) error {
-	for _, object := range []string{"Account", "Contact"} {
+func (d *demo) compare(ctx context.Context, objects ...string) error {
+	for _, object := range objects {
 		type key struct {
 			stamp   string
 			deleted bool

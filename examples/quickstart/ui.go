@@ -3,20 +3,18 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"riverqueue.com/riverui"
 )
 
-// serveUI serves River UI until ctx ends.
+// serveUI serves River UI until ctx ends, with the org held for maintenance.
 func (d *demo) serveUI(ctx context.Context) error {
 	ui, err := riverui.NewHandler(&riverui.HandlerOpts{
 		Endpoints: riverui.NewEndpoints(d.runner.River(), nil),
-		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:    d.logger(),
 		Prefix:    "/riverui",
 	})
 	if err != nil {
@@ -35,11 +33,13 @@ func (d *demo) serveUI(ctx context.Context) error {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
-	d.printf("River UI: http://%s/riverui/ (Ctrl-C ends)\n", ln.Addr())
-	<-ctx.Done()
+	err = d.showHeldOrg(ctx, "http://"+ln.Addr().String()+"/riverui")
+	if err == nil {
+		<-ctx.Done()
+	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err = server.Shutdown(stop)
+	err = errors.Join(err, server.Shutdown(stop))
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, serveErr)
 	}
