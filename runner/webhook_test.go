@@ -318,7 +318,7 @@ func TestWebhookConfig(t *testing.T) {
 
 func configFields(err error) []string {
 	var fields []string
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // a joined error is looked into, part by part
+	joined, ok := err.(interface{ Unwrap() []error })
 	if e, is := errors.AsType[*runner.ConfigError](err); is && !ok {
 		return []string{e.Field}
 	}
