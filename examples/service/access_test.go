@@ -220,7 +220,8 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// While the database is away the API says so, and recovers with it.
+// While the database is away the API says so, and recovers with it: from the
+// start on, and later.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 
@@ -231,8 +232,12 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	proxy := newSwitch(t, database.Host)
 	database.Host = proxy.addr
+	f := launchFleet(t, 1, environment(t, database.String(), sim.url))
+	f.want(http.StatusOK, "GET", "/healthz", "")
+	f.want(http.StatusServiceUnavailable, "GET", "/readyz", "")
+	f.want(http.StatusServiceUnavailable, "GET", "/orgs", "")
 	proxy.set(true)
-	f := startFleet(t, 1, environment(t, database.String(), sim.url))
+	f.eventually("ready", func() bool { return f.call("GET", "/readyz", "").status == http.StatusOK })
 	proxy.set(false)
 	f.eventually("not ready", func() bool { return f.call("GET", "/readyz", "").status == http.StatusServiceUnavailable })
 	f.want(http.StatusOK, "GET", "/healthz", "")

@@ -62,7 +62,7 @@ func poolConfig(raw string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("pgx cannot read it")
 	}
-	c.MaxConns = int32(max(limit-connsBesidePool, 2)) //nolint:gosec // a few thousand at most
+	c.MaxConns = int32(max(limit-connsBesidePool, 2))
 	c.MinConns, c.MinIdleConns = min(c.MinConns, c.MaxConns), min(c.MinIdleConns, c.MaxConns)
 	if c.ConnConfig.ConnectTimeout == 0 {
 		c.ConnConfig.ConnectTimeout = connectTimeout

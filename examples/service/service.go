@@ -163,7 +163,9 @@ func (s *service[TTx]) run(ctx context.Context, ln net.Listener) error {
 	if s.config.Worker {
 		running.Go(func() { countJobs(working, s.metrics, s.api.runner.River()) })
 	}
+	begun := make(chan struct{}) // closed when the worker runs or never will
 	running.Go(func() {
+		defer close(begun)
 		if err := s.start(ctx, working); err != nil {
 			failed <- err
 		}
@@ -187,6 +189,7 @@ func (s *service[TTx]) run(ctx context.Context, ln net.Listener) error {
 			}
 		})
 		stops.Go(func() {
+			<-begun // what is just being started must be stopped too
 			if stopErr := s.api.runner.Stop(draining); stopErr != nil {
 				s.logger.ErrorContext(draining, "stop worker: others take its jobs over", "error", stopErr)
 			}
@@ -216,7 +219,9 @@ func (s *service[TTx]) start(ctx, working context.Context) error {
 		case !databaseAway(err) && ctx.Err() == nil:
 			return fmt.Errorf("start: %w", err)
 		}
-		s.logger.WarnContext(ctx, "start again later", "error", err)
+		if ctx.Err() == nil {
+			s.logger.WarnContext(ctx, "start again later", "error", err)
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:

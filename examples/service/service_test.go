@@ -2,8 +2,12 @@ package main_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestSQLite(t *testing.T) {
@@ -262,5 +266,37 @@ func disconnect(t *testing.T, f *fleet, _ *simulator, org string) {
 	}
 	if gone := f.want(http.StatusOK, "GET", org, ""); gone.text("state") != "held" {
 		t.Errorf("disconnected org: %s", gone.body)
+	}
+}
+
+// A webhook is told of each event, signed, under the id of the feed.
+func TestWebhook(t *testing.T) {
+	t.Parallel()
+
+	type delivery struct{ id, signature, body string }
+	got := make(chan delivery, 16)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- delivery{r.Header.Get("webhook-id"), r.Header.Get("webhook-signature"), string(body)}
+	}))
+	t.Cleanup(receiver.Close)
+	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	sim := startSimulator(t)
+	f := startFleet(t, 1, environment(t, sqliteURL(t), sim.url, "WEBHOOK_URL="+receiver.URL, "WEBHOOK_SECRET="+secret+" "+secret))
+	f.want(http.StatusCreated, "POST", "/orgs", fmt.Sprintf(`{"refresh_token":%q}`, sim.grant(t)))
+	f.want(http.StatusOK, "POST", "/orgs/"+sim.org+"/pause", "")
+	var d delivery
+	select {
+	case d = <-got:
+	case <-time.After(patience):
+		t.Fatal("nothing was delivered")
+	}
+	event := f.want(http.StatusOK, "GET", "/events", "")
+	told := &answer{body: d.body}
+	if d.id != "evt_"+event.text("events.0.id") || told.text("type") != "org.held" || told.text("data.org") != sim.org || told.text("data.reason") != "operator" {
+		t.Errorf("delivery %+v of %s", d, event.body)
+	}
+	if n := strings.Count(d.signature, "v1,"); n != 2 {
+		t.Errorf("%d signatures in %q, want one for each secret", n, d.signature)
 	}
 }

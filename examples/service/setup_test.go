@@ -264,6 +264,17 @@ type fleet struct {
 // startFleet starts n services at once, and waits until they are ready.
 func startFleet(t *testing.T, n int, env []string) *fleet {
 	t.Helper()
+	f := launchFleet(t, n, env)
+	for _, url := range f.urls {
+		one := &fleet{t: t, urls: []string{url}}
+		one.eventually("a service is ready", func() bool { return one.call("GET", "/readyz", "").status == http.StatusOK })
+	}
+	return f
+}
+
+// launchFleet starts n services at once.
+func launchFleet(t *testing.T, n int, env []string) *fleet {
+	t.Helper()
 	f := &fleet{t: t}
 	for range n {
 		var addr string
@@ -277,16 +288,6 @@ func startFleet(t *testing.T, n int, env []string) *fleet {
 			return entry.Msg == "listening"
 		}))
 		f.urls = append(f.urls, "http://"+addr)
-	}
-	for range n {
-		f.eventually("a service is ready", func() bool {
-			res, err := http.Get(f.next() + "/readyz")
-			if err != nil {
-				t.Fatal(err)
-			}
-			res.Body.Close()
-			return res.StatusCode == http.StatusOK
-		})
 	}
 	return f
 }
