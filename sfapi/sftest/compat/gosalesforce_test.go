@@ -10,15 +10,16 @@ import (
 	"testing"
 
 	"github.com/k-capehart/go-salesforce/v3"
+
 	"github.com/weirhq/weir/sfapi/sftest"
 )
 
 type contact struct {
-	Id        string  `json:",omitempty"`
+	Id        string  `json:",omitempty"` //nolint:staticcheck // the client goes by the field name
 	LastName  string  `json:",omitempty"`
 	FirstName string  `json:",omitempty"`
-	Ext__c    string  `json:",omitempty"`
-	Score__c  float64 `json:",omitempty"`
+	Ext__c    string  `json:",omitempty"` //nolint:staticcheck // the client goes by the field name
+	Score__c  float64 `json:",omitempty"` //nolint:staticcheck // the client goes by the field name
 }
 
 // setup serves an org over HTTP and logs in with client credentials.
