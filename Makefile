@@ -31,6 +31,7 @@ bin/withpg:
 .PHONY: test
 test: bin/withpg ## Run all tests with the race detector, on SQLite and PostgreSQL.
 	bin/withpg $(GO) test -race -timeout $(TIMEOUT) ./...
+	$(GO) test -timeout $(TIMEOUT) -run TestTimeTravel ./runner
 
 .PHONY: cover
 cover: bin/withpg ## Run all tests and show how much of the code they cover.

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"strings"
@@ -38,13 +39,14 @@ const (
 // one, and one at a time acts.
 type gate[TTx any] struct {
 	runner *Runner[TTx]
+	tick   time.Duration // see gateTick
 	wake   chan struct{} // holds one: a look is due
 
 	pressed chan string // lane queues that were paused or resumed
 }
 
 func newGate[TTx any](r *Runner[TTx]) *gate[TTx] {
-	return &gate[TTx]{runner: r, wake: make(chan struct{}, 1), pressed: make(chan string, 256)}
+	return &gate[TTx]{runner: r, tick: cmp.Or(r.gateTick, gateTick), wake: make(chan struct{}, 1), pressed: make(chan string, 256)}
 }
 
 func (g *gate[TTx]) due() {
@@ -73,7 +75,7 @@ func (g *gate[TTx]) run(ctx context.Context) {
 		if more || err != nil {
 			continue
 		}
-		tick := time.NewTimer(gateTick + rand.N(gateTick/4))
+		tick := time.NewTimer(g.tick + rand.N(g.tick/4))
 		select {
 		case <-g.wake:
 		case <-tick.C:

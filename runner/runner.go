@@ -37,6 +37,7 @@ type Runner[TTx any] struct {
 	webhook  *webhookSender // nil without Config.Webhook
 	logger   *slog.Logger
 	draining chan struct{} // closed when Stop begins
+	gateTick time.Duration // 0 for the constant; tests have time pass faster
 
 	cancelKick chan struct{} // holds one: there are new cancellations
 	looping    atomic.Bool   // the loops run that work them

@@ -36,7 +36,9 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 // The walk hops over the lanes that have available jobs, one index probe a
 // lane, from the one behind $6 around to it, and stops as soon as there are as
 // many open lanes as there is room. Each step of a lane is planned by itself
-// (OFFSET 0), since a hash of all orgs would cost more than most walks.
+// (OFFSET 0), since a hash of all orgs would cost more than most walks. What is
+// in flight is one JSON object, because the planner takes that list for a short
+// one and would go through all of it for each lane.
 //
 // What is picked is locked only then, by its id alone (no index has what the
 // rest of that condition compares: the planner could prefer one to the key). A
@@ -46,10 +48,10 @@ const admit = `
 WITH RECURSIVE in_flight AS MATERIALIZED (
 	SELECT lane, count(*) AS n, count(*) FILTER (WHERE let_through) AS let_through
 	FROM (
-		SELECT 'sf_' || lower(args ->> 'org') || '_' || $2 AS lane, true AS let_through
+		SELECT coalesce('sf_' || lower(args ->> 'org') || '_' || $2, '') AS lane, true AS let_through
 		FROM river_job WHERE state = 'available' AND queue = $1
 		UNION ALL
-		SELECT 'sf_' || lower(args ->> 'org') || '_' || $2, true
+		SELECT coalesce('sf_' || lower(args ->> 'org') || '_' || $2, ''), true
 		FROM river_job WHERE state = 'running' AND queue = $1
 		UNION ALL
 		SELECT queue, false
@@ -58,9 +60,9 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 	) job
 	GROUP BY lane
 ), room AS MATERIALIZED (
-	SELECT greatest($4::bigint - coalesce(sum(let_through), 0), 0)::bigint AS n
+	SELECT greatest($4::bigint - coalesce(sum(let_through), 0), 0)::bigint AS n,
+		coalesce(jsonb_object_agg(lane, n), '{}') AS in_flight
 	FROM in_flight
-	WHERE current_setting('weir.gate', true) = 'true'
 ), walk(lane, wrapped, pos) AS (
 	SELECT $6::text, false, 0 FROM room WHERE n > 0 AND current_setting('weir.gate', true) = 'true'
 	UNION ALL
@@ -76,10 +78,11 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 	) step
 	WHERE walk.lane IS NOT NULL AND NOT (walk.wrapped AND walk.lane > $6)
 ), open AS MATERIALIZED (
-	SELECT walk.lane, walk.pos, org.win - coalesce(in_flight.n, 0) AS room, row.fresh
+	SELECT walk.lane, walk.pos, org.room, row.fresh
 	FROM walk
 	CROSS JOIN LATERAL (
-		SELECT coalesce(CASE $2 WHEN 'sync' THEN sync_window ELSE write_window END, $3) AS win,
+		SELECT coalesce(CASE $2 WHEN 'sync' THEN sync_window ELSE write_window END, $3)
+				- coalesce(((SELECT in_flight FROM room) ->> walk.lane)::int, 0) AS room,
 			CASE $2 WHEN 'sync' THEN sync_held ELSE write_held END AS held
 		FROM weir_org
 		WHERE lower(id) = substr(walk.lane, 4, 18) AND state = 'connected'
@@ -90,14 +93,13 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 		WHERE name = walk.lane
 		OFFSET 0
 	) row ON true
-	LEFT JOIN in_flight ON in_flight.lane = walk.lane
 	WHERE walk.pos > 0 AND NOT (walk.wrapped AND walk.lane > $6)
 		AND length(walk.lane) = 22 + length($2) AND left(walk.lane, 3) = 'sf_' AND right(walk.lane, length($2)) = $2
 		AND (org.held OR row.paused_at IS NULL)
-		AND org.win > coalesce(in_flight.n, 0)
+		AND org.room > 0
 	LIMIT (SELECT n FROM room)
 ), picked AS MATERIALIZED (
-	SELECT job.id, open.lane, job.nth, open.pos
+	SELECT job.id, open.lane, open.fresh, job.nth, open.pos
 	FROM open, LATERAL (
 		SELECT id, row_number() OVER (ORDER BY priority, scheduled_at, id) AS nth
 		FROM river_job
@@ -108,7 +110,7 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 	ORDER BY job.nth, open.pos
 	LIMIT (SELECT n FROM room)
 ), free AS (
-	SELECT job.id, picked.lane
+	SELECT job.id, picked.lane, picked.fresh
 	FROM picked, LATERAL (
 		SELECT id FROM river_job
 		WHERE id = picked.id AND state::text = 'available' AND queue || '' = picked.lane
@@ -116,7 +118,7 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 	) job
 ), moved AS (
 	UPDATE river_job SET queue = $1 FROM free WHERE river_job.id = free.id
-	RETURNING free.lane
+	RETURNING free.lane, free.fresh
 ), woken AS (
 	SELECT pg_notify(current_schema() || '.' || $5, json_build_object('queue', $1)::text)
 	WHERE EXISTS (SELECT FROM moved)
@@ -124,7 +126,7 @@ WITH RECURSIVE in_flight AS MATERIALIZED (
 SELECT (SELECT count(*) FROM moved),
 	(SELECT count(*) FROM woken),
 	coalesce((SELECT lane FROM picked ORDER BY nth DESC, pos DESC LIMIT 1), $6),
-	ARRAY(SELECT DISTINCT moved.lane FROM moved JOIN open USING (lane) WHERE open.fresh IS NOT TRUE ORDER BY 1)`
+	ARRAY(SELECT DISTINCT lane FROM moved WHERE fresh IS NOT TRUE ORDER BY lane)`
 
 // Admit implements store.River.
 func (d *db) Admit(ctx context.Context, p *store.AdmitParams) (*store.Admission, error) {
