@@ -49,7 +49,7 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 	g.learn(ctx, org, lane, err)
 	v := judge(err)
 	if v.again {
-		v.err = g.wait(ctx, org, lane, err, v.err)
+		v.err = g.wait(ctx, org, lane, job, err, v.err)
 	}
 	if v.again {
 		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -109,7 +109,7 @@ func (g *guard[TTx]) learn(ctx context.Context, org sfapi.OrgID, lane breaker.La
 // its lane it waits there, whatever for, and without a time of its own. A hold
 // of the other lane can refuse a call as well, read-only mode a Bulk read: then
 // the lane goes on, and the job waits for the next look at the hold.
-func (g *guard[TTx]) wait(ctx context.Context, org sfapi.OrgID, lane breaker.Lane, err, otherwise error) error {
+func (g *guard[TTx]) wait(ctx context.Context, org sfapi.OrgID, lane breaker.Lane, job *rivertype.JobRow, err, otherwise error) error {
 	o, loadErr := g.runner.holds.org(context.WithoutCancel(ctx), org)
 	if loadErr != nil {
 		return otherwise
@@ -117,7 +117,7 @@ func (g *guard[TTx]) wait(ctx context.Context, org sfapi.OrgID, lane breaker.Lan
 	state := o.state.Load()
 	for i := range state.Holds {
 		if state.Holds[i].Stops(lane) {
-			return river.JobSnooze(0)
+			return keepPlace(job)
 		}
 	}
 	if held, ok := errors.AsType[*breaker.HeldError](err); ok {
@@ -125,8 +125,20 @@ func (g *guard[TTx]) wait(ctx context.Context, org sfapi.OrgID, lane breaker.Lan
 		if hold := state.Hold(held.Hold.Reason); hold != nil && (onTrial || !hold.Covers(lane)) {
 			return river.JobSnooze(heldPause(hold))
 		}
+		return keepPlace(job) // the hold went meanwhile
 	}
 	return otherwise
+}
+
+// placeMargin is more than passes between the reckoning of a snooze and River's.
+const placeMargin = time.Second
+
+// keepPlace is a snooze that gives a job its old place in its lane back, before
+// what was enqueued with it and after it: the gate goes by scheduled_at, which
+// River sets to now plus the snooze. JobSnooze itself takes no time that has
+// passed; River does, and makes the job available.
+func keepPlace(job *rivertype.JobRow) error {
+	return &rivertype.JobSnoozeError{Duration: min(time.Until(job.ScheduledAt.Add(-placeMargin)), 0)}
 }
 
 // heldPause is how long a job waits for a hold that is not its lane's.
