@@ -48,7 +48,10 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 	}
 	g.learn(ctx, org, lane, err)
 	v := judge(err)
-	if v.again {
+	switch {
+	case v.again && g.interrupted(ctx, err):
+		v.err = keepPlace(job)
+	case v.again:
 		v.err = g.wait(ctx, org, lane, job, err, v.err)
 	}
 	if v.again {
@@ -61,6 +64,19 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 		}
 	}
 	return v.err
+}
+
+// interrupted reports whether a job ended because this process stops. River
+// would put it back behind what came since.
+func (g *guard[TTx]) interrupted(ctx context.Context, err error) bool {
+	select {
+	case <-g.runner.draining:
+		cause := context.Cause(ctx)
+		return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled) &&
+			!errors.Is(cause, rivertype.ErrJobCancelledRemotely)
+	default:
+		return false
+	}
 }
 
 // disownedEvery is how often a process that lost a job looks whether it still
