@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/weirhq/weir/jobs"
@@ -101,10 +102,22 @@ func newSyncBody(in *runner.SyncInfo) *syncBody {
 		body.LastRun = &lastRunBody{Error: &in.Error}
 	}
 	if s := in.Schedule; s != nil {
-		every := s.Every.String()
+		every := shortDuration(s.Every)
 		body.Every, body.ScheduleID, body.NextRun = &every, &s.ID, timeOrNull(s.NextRun)
 	}
 	return body
+}
+
+// shortDuration is d as a person writes it: 5m, not 5m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if short, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = short + "m"
+	}
+	if short, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = short + "h"
+	}
+	return s
 }
 
 func (a *api[TTx]) listSyncs(w http.ResponseWriter, r *http.Request) error {
