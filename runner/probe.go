@@ -37,6 +37,7 @@ func (h *holds[TTx]) scheduleProbeTx(ctx context.Context, tx TTx, s *breaker.Sta
 	if err != nil {
 		return err
 	}
+	at = ahead(at)
 	schedule := &store.ControlSchedule{Kind: probeArgs{}.Kind(), Org: s.Org, At: at, Metadata: meta, Tags: probeTags(s)}
 	there, err := h.runner.store.ScheduleControlTx(ctx, tx, schedule)
 	if err != nil || there {
@@ -72,8 +73,20 @@ func (h *holds[TTx]) endProbeTx(ctx context.Context, tx TTx, s *breaker.State, e
 	return err
 }
 
-// schedulerInterval is how often River makes scheduled jobs available.
+// schedulerInterval is how often River makes scheduled jobs available. A job
+// that is due sooner is available at once, and workers leave it until its time.
 const schedulerInterval = 5 * time.Second
+
+// ahead is when a probe job is to run that is due at a time: so early that
+// River's scheduler, come late, still has it there in time. The job finds
+// nothing due and sleeps for the rest, exactly. Otherwise an org whose window
+// is over could wait for its next probe that much longer than the interval.
+func ahead(at time.Time) time.Time {
+	if time.Until(at) <= schedulerInterval {
+		return at
+	}
+	return at.Add(-schedulerInterval)
+}
 
 // probeMetadata is probeStory as a new job has it.
 func probeMetadata(s *breaker.State) (json.RawMessage, error) {
@@ -156,7 +169,8 @@ func (w *probeWorker[TTx]) Work(ctx context.Context, job *river.Job[probeArgs]) 
 	if err != nil {
 		return err
 	}
-	for _, reason := range out.state.DueProbes(time.Now()) {
+	due := out.state.DueProbes(time.Now())
+	for _, reason := range due {
 		obs := h.probe(ctx, org, reason)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -170,14 +184,16 @@ func (w *probeWorker[TTx]) Work(ctx context.Context, job *river.Job[probeArgs]) 
 			return err
 		}
 	}
-	if err := river.RecordOutput(ctx, map[string]any{"holds": notesOf(out.state), "probed_at": time.Now().UTC()}); err != nil {
-		return err
-	}
 	next := out.state.NextProbe()
+	if len(due) > 0 || next.IsZero() {
+		if err := river.RecordOutput(ctx, map[string]any{"holds": notesOf(out.state), "probed_at": time.Now().UTC()}); err != nil {
+			return err
+		}
+	}
 	if next.IsZero() {
 		return nil
 	}
-	return river.JobSnooze(max(time.Until(next), 0))
+	return river.JobSnooze(max(time.Until(ahead(next)), 0))
 }
 
 type probingKey struct{}

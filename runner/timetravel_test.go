@@ -298,11 +298,10 @@ func isToken(e *sftest.Entry) bool { return e.Operation == sftest.OpToken }
 
 func isDataCall(e *sftest.Entry) bool { return !isToken(e) }
 
-// lag is how much later than due a probe may run: River's scheduler comes by
-// every five seconds, and the workers poll. resumed is how long after a probe
+// lag is how much later than due a probe may run: the workers poll. resumed is how long after a probe
 // was due its good news must have reached the jobs.
 const (
-	lag     = fetchPoll + 5*time.Second
+	lag     = fetchPoll
 	resumed = lag + gateTick*5/4 + fetchPoll
 )
 
