@@ -51,6 +51,8 @@ type fleet struct {
 	orgs    []*fleetOrg
 	env     []string
 	workers []*workerProcess
+
+	probeEvery time.Duration
 }
 
 // fleetOrg is an org and what was handed over for it.
@@ -73,7 +75,7 @@ func newFleet(t *testing.T, orgs int, probes time.Duration) *fleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	f := &fleet{fixture: fixtureOn(t, pool), pool: pool}
+	f := &fleet{fixture: fixtureOn(t, pool), pool: pool, probeEvery: probes}
 	server := httptest.NewServer(f.sim)
 	t.Cleanup(server.Close)
 	f.sim.SetBaseURL(server.URL)

@@ -24,6 +24,7 @@ type holds[TTx any] struct {
 	runner   *Runner[TTx]
 	breaker  *breaker.Breaker
 	counters *breaker.Counters
+	changes  *orgChanges
 
 	mu   sync.Mutex // protects orgs
 	orgs map[sfapi.OrgID]*orgHolds
@@ -43,7 +44,7 @@ func newHolds[TTx any](r *Runner[TTx]) (*holds[TTx], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &holds[TTx]{runner: r, breaker: b, counters: breaker.NewCounters(b), orgs: make(map[sfapi.OrgID]*orgHolds)}, nil
+	return &holds[TTx]{runner: r, breaker: b, counters: breaker.NewCounters(b), changes: newOrgChanges(), orgs: make(map[sfapi.OrgID]*orgHolds)}, nil
 }
 
 // org returns what this process knows of an org, loading it first.
@@ -100,24 +101,6 @@ func (h *holds[TTx]) decode(row *store.Org) (*breaker.State, error) {
 	state.Org = row.ID
 	state.Limits.Sync.Full, state.Limits.Write.Full = h.runner.config.SyncWindow, h.runner.config.WriteWindow
 	return state, nil
-}
-
-// changed is told that an org's row changed, by another process or this one;
-// "" stands for any.
-func (h *holds[TTx]) changed(ctx context.Context, id sfapi.OrgID) {
-	h.mu.Lock()
-	known := make(map[sfapi.OrgID]*orgHolds)
-	for k, o := range h.orgs {
-		if (id == "" || k == id) && o.state.Load() != nil {
-			known[k] = o
-		}
-	}
-	h.mu.Unlock()
-	for k, o := range known {
-		if err := h.reload(ctx, k, o); err != nil && ctx.Err() == nil {
-			h.runner.logger.WarnContext(ctx, "read breaker again", "org", k, "error", err)
-		}
-	}
 }
 
 // outcome is what an observation led to.

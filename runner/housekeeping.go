@@ -81,7 +81,7 @@ func (r *Runner[TTx]) watchOrgs(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := r.store.ListenOrgs(ctx, func(id sfapi.OrgID) {
 			r.tokens.Changed(id)
-			r.holds.changed(ctx, id)
+			r.holds.changes.add(id)
 		})
 		if err != nil && ctx.Err() == nil {
 			r.logger.WarnContext(ctx, "listen for orgs again", "error", err)

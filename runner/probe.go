@@ -77,13 +77,17 @@ func (h *holds[TTx]) endProbeTx(ctx context.Context, tx TTx, s *breaker.State, e
 // that is due sooner is available at once, and workers leave it until its time.
 const schedulerInterval = 5 * time.Second
 
+// controlPoll is how often a worker looks for jobs whose time has come.
+const controlPoll = time.Second
+
 // ahead is when a probe job is to run that is due at a time: so early that
-// River's scheduler, come late, still has it there in time. The job finds
-// nothing due and sleeps for the rest, exactly. Otherwise an org whose window
-// is over could wait for its next probe that much longer than the interval.
+// River's scheduler or the workers' poll, come late, still have it there in
+// time. The job waits for the rest itself, asleep in River where that is long.
+// Otherwise an org whose window is over could wait for its next probe longer
+// than the interval.
 func ahead(at time.Time) time.Time {
 	if time.Until(at) <= schedulerInterval {
-		return at
+		return at.Add(-controlPoll)
 	}
 	return at.Add(-schedulerInterval)
 }
@@ -165,6 +169,13 @@ func (w *probeWorker[TTx]) NextRetry(*river.Job[probeArgs]) time.Time {
 // Work asks about every hold that is due, and snoozes until the next is.
 func (w *probeWorker[TTx]) Work(ctx context.Context, job *river.Job[probeArgs]) error {
 	h, org := w.runner.holds, job.Args.Org
+	o, err := h.org(ctx, org)
+	if err != nil {
+		return err
+	}
+	if early := time.Until(o.state.Load().NextProbe()); early > 0 && early <= controlPoll && !sleep(ctx, early) {
+		return ctx.Err()
+	}
 	out, err := h.observe(ctx, org, breaker.Observation{Event: breaker.Tick})
 	if err != nil {
 		return err

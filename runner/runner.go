@@ -242,7 +242,7 @@ func (r *Runner[TTx]) Start(ctx context.Context) error {
 	r.looping.Store(true)
 	g := newGate(r)
 	reconcile := func(ctx context.Context) { r.holds.reconcile(ctx, g.pressed) }
-	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs, reconcile, r.calls.run, r.calls.prune, r.cancellations, r.pruneEvents, r.schedule} {
+	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs, r.holds.follow, reconcile, r.calls.run, r.calls.prune, r.cancellations, r.pruneEvents, r.schedule} {
 		r.loops.Go(func() { loop(loopCtx) })
 	}
 	r.unwatch = context.AfterFunc(ctx, func() {

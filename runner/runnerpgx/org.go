@@ -100,6 +100,10 @@ func (d *db) ListOrgs(ctx context.Context, f *store.OrgFilter) ([]*store.Org, er
 		// The predicate of the index weir_org_held.
 		query += ` AND (state = 'revoked' OR jsonb_path_exists(breaker, '$.holds[0]'))`
 	}
+	if f.IDs != nil {
+		args = append(args, f.IDs)
+		query += fmt.Sprintf(` AND id = ANY($%d)`, len(args))
+	}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = 100

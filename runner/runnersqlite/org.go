@@ -119,6 +119,14 @@ func (d *db) ListOrgs(ctx context.Context, f *store.OrgFilter) ([]*store.Org, er
 	if f.Held {
 		query += ` AND (state = 'revoked' OR json_array_length(breaker, '$.holds') > 0)`
 	}
+	if f.IDs != nil {
+		ids, err := json.Marshal(f.IDs)
+		if err != nil {
+			return nil, fmt.Errorf("list orgs: %w", err)
+		}
+		args = append(args, string(ids))
+		query += ` AND id IN (SELECT value FROM json_each(?))`
+	}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = 100

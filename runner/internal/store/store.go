@@ -88,6 +88,8 @@ type OrgFilter struct {
 	Limit int    // 0 means 100
 	Query string // part of the id or the label, without regard to case; "" for all
 	Held  bool   // only orgs whose Breaker has a hold, or that are revoked
+
+	IDs []sfapi.OrgID // only these; nil for all
 }
 
 // Orgs keeps the registry of orgs.

@@ -193,6 +193,9 @@ func testListOrgs[TTx any](t *testing.T, s *suite[TTx]) {
 		"by id":            {store.OrgFilter{Query: orgs[3].Lower()[4:]}, []int{3}},
 		"no wildcards":     {store.OrgFilter{Query: "1%0"}, []int{}},
 		"percent":          {store.OrgFilter{Query: "0% A_"}, []int{1}},
+		"by ids":           {store.OrgFilter{IDs: []sfapi.OrgID{orgs[4], orgs[0], riverOrg(99)}}, []int{0, 4}},
+		"held and by ids":  {store.OrgFilter{Held: true, IDs: []sfapi.OrgID{orgs[4], orgs[0]}}, []int{4}},
+		"no ids":           {store.OrgFilter{IDs: []sfapi.OrgID{}}, []int{}},
 		"held and by name": {store.OrgFilter{Held: true, Query: "ärger"}, []int{}},
 	} {
 		list, err := s.store.ListOrgs(t.Context(), &test.filter)
