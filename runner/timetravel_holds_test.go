@@ -47,7 +47,8 @@ func TestTimeTravelMaintenanceUnseenByTheProbe(t *testing.T) {
 		}
 		hold := w.mustHold(t, breaker.ReasonMaintenance)
 		probes := w.calls(hold.Since, isProbeOfOrganization)
-		w.backsOff(t, hold.Since, probes)
+		// The wait begins when the write that was let through is refused.
+		w.backsOff(t, hold.Since, probes, resumed)
 		if lie.Hits() == 0 || len(probes) < 4 {
 			t.Fatalf("%d probes", len(probes))
 		}

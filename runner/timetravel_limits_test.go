@@ -143,7 +143,7 @@ func TestTimeTravelOutage(t *testing.T) {
 		if len(trials) == 0 || len(trials) > 2*len(probes) {
 			t.Errorf("%d trial calls after %d probes", len(trials), len(probes))
 		}
-		w.backsOff(t, hold.Since, w.calls(hold.Since, isProbeOfLimits))
+		w.backsOff(t, hold.Since, w.calls(hold.Since, isProbeOfLimits), lag)
 
 		half.Remove()
 		due := w.mustHold(t, breaker.ReasonUnavailable).NextProbe
