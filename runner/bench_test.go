@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,22 +125,26 @@ type plainNoop struct {
 
 func (plainNoop) Kind() string { return "bench_plain" }
 
-// BenchmarkJobs works 20,000 jobs that do nothing: by River from one queue, and
-// by a Runner from the lanes of 100 orgs, through gate and guard, with as many
+// BenchmarkJobs works 50,000 jobs that do nothing: by River from one queue, and
+// by a Runner from the lanes of many orgs, through gate and guard, with as many
 // workers. One operation is all of them, from Start until the last has run.
 func BenchmarkJobs(b *testing.B) {
-	const total, orgs, workers = 20_000, 100, 200
-	var plainTime, weirTime time.Duration
-	runs := 0
-	for b.Loop() {
-		runs++
-		plainTime += benchPlain(b, total, workers)
-		weirTime += benchLanes(b, total, orgs, workers)
+	const total, workers = 50_000, 200
+	for _, orgs := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprintf("orgs=%d", orgs), func(b *testing.B) {
+			var plainTime, weirTime time.Duration
+			runs := 0
+			for b.Loop() {
+				runs++
+				plainTime += benchPlain(b, total, workers)
+				weirTime += benchLanes(b, total, orgs, workers)
+			}
+			perSecond := func(d time.Duration) float64 { return float64(runs*total) / d.Seconds() }
+			b.ReportMetric(perSecond(plainTime), "river-jobs/s")
+			b.ReportMetric(perSecond(weirTime), "weir-jobs/s")
+			b.ReportMetric(plainTime.Seconds()/weirTime.Seconds(), "weir/river")
+		})
 	}
-	perSecond := func(d time.Duration) float64 { return float64(runs*total) / d.Seconds() }
-	b.ReportMetric(perSecond(plainTime), "river-jobs/s")
-	b.ReportMetric(perSecond(weirTime), "weir-jobs/s")
-	b.ReportMetric(plainTime.Seconds()/weirTime.Seconds(), "weir/river")
 }
 
 // countdown closes done when it was called total times.
@@ -209,11 +214,17 @@ func benchLanes(b *testing.B, total, orgs, workers int) time.Duration {
 	r := f.migrated(b, func(c *runner.Config[pgx.Tx]) { c.SyncWorkers = workers })
 	ids := make([]sfapi.OrgID, orgs)
 	for i := range ids {
-		org, _, err := r.Orgs().Connect(b.Context(), &runner.ConnectParams{RefreshToken: sfapi.Secret(f.sim.AddOrg(nil).Grant())})
+		id, err := sfapi.ParseOrgID(fmt.Sprintf("00D%012d", i))
 		if err != nil {
 			b.Fatal(err)
 		}
-		ids[i] = org.ID
+		if _, _, err = r.Orgs().Connect(b.Context(), &runner.ConnectParams{Token: &sfapi.Token{
+			Access: sfapi.Secret(id + "!access"), Refresh: sfapi.Secret("refresh-" + id), InstanceURL: "https://" + id.Lower() + ".my.salesforce.com",
+			Org: id, UserID: "005000000000001AAA", IssuedAt: time.Now(),
+		}}); err != nil {
+			b.Fatal(err)
+		}
+		ids[i] = id
 	}
 	fill(b, r.River(), pool, total, func(i int) river.JobArgs { return noop{Org: ids[i%orgs]} })
 	began := time.Now()
