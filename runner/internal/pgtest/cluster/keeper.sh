@@ -1,6 +1,6 @@
 # The keeper of a throwaway cluster: it makes and starts the server, says
-# "ready" on standard output, waits for the end of its standard input, and
-# removes everything. What goes wrong before "ready" goes to standard output.
+# "ready" on standard output, stops and starts the server when its standard
+# input says so, waits for the end of that, and removes everything. What goes wrong before "ready" goes to standard output.
 set -u
 bin=$1 dir=$2 port=$3 flush=$4
 
@@ -43,5 +43,10 @@ fi
 echo ready || exit 1
 exec >/dev/null
 
-while read -r _; do :; done
+while read -r what; do
+	case $what in
+	stop) "$bin/pg_ctl" --pgdata="$dir/data" --mode=immediate --wait stop >/dev/null 2>&1 </dev/null ;;
+	start) "$bin/pg_ctl" --pgdata="$dir/data" --log="$dir/log" --wait start >/dev/null 2>&1 </dev/null ;;
+	esac
+done
 exit 0
