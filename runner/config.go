@@ -63,7 +63,8 @@ type Config[TTx any] struct {
 	Overlap time.Duration
 
 	// DeadWorkerAfter is the age of a heartbeat at which a process is taken
-	// for dead and its jobs are put back. Defaults to 60 seconds.
+	// for dead and its jobs are put back. It makes no more calls for them
+	// itself then: see ErrNoHeartbeat. Defaults to 60 seconds.
 	DeadWorkerAfter time.Duration
 
 	// ProbeMin and ProbeMax are the first and the longest wait between probes

@@ -63,8 +63,8 @@ func testKilledAtHold(t *testing.T, step string) {
 		next := time.Now()
 		f.work(t, 1)
 		eventually(t, "the org is held", func() bool { return len(f.holdsOf(t, o)) == 1 })
-		probed := o.probes(time.Time{}, time.Now())
-		eventually(t, "the next process probes", func() bool { return o.probes(time.Time{}, time.Now()) > probed })
+		probed := len(o.probes(time.Time{}, time.Now()))
+		eventually(t, "the next process probes", func() bool { return len(o.probes(time.Time{}, time.Now())) > probed })
 		f.agreed(t)
 		t.Logf("our rows and River's agreed %v after the next process was started", time.Since(next))
 		if h := f.holdsOf(t, o); len(h) != 1 || h[0].Reason != breaker.ReasonMaintenance {

@@ -288,15 +288,15 @@ func (o *fleetOrg) reached(from, to time.Time) (ok, refused []sftest.Entry) {
 	return ok, refused
 }
 
-// probes counts the probes that asked the org about read-only mode.
-func (o *fleetOrg) probes(from, to time.Time) int {
-	n := 0
+// probes are those that asked the org about read-only mode.
+func (o *fleetOrg) probes(from, to time.Time) []sftest.Entry {
+	var asked []sftest.Entry
 	for _, e := range o.Audit() {
 		if strings.Contains(e.SOQL, "IsReadOnly") && !e.Time.Before(from) && e.Time.Before(to) {
-			n++
+			asked = append(asked, e)
 		}
 	}
-	return n
+	return asked
 }
 
 // rate is how many calls of these operations a second the orgs answered.

@@ -84,7 +84,7 @@ func (f *fleet) testMaintenance(t *testing.T, flipped, rounds int) {
 	f.agreed(t)
 	f.stop(t)
 
-	var slowest time.Duration
+	var slowest, asked time.Duration
 	for _, o := range held {
 		_, refused := o.reached(off.Add(-time.Minute), time.Now())
 		if len(refused) > 1 { // its window: no write is tried before the org says that it may be
@@ -96,10 +96,15 @@ func (f *fleet) testMaintenance(t *testing.T, flipped, rounds int) {
 			continue
 		}
 		slowest = max(slowest, ok[0].Time.Sub(on))
-		if n := o.probes(on, ok[0].Time); n > 2 { // one may have been under way
+		probes := o.probes(on, ok[0].Time)
+		if n := len(probes); n > 2 { // one may have been under way
 			t.Errorf("%s was asked %d times before it resumed", o.ID(), n)
 		}
+		if len(probes) > 0 {
+			asked = max(asked, probes[0].Time.Sub(on))
+		}
 	}
+	t.Logf("the first probe after the window came %v after it at the latest; the longest wait between probes is %v", asked, 2*f.probeEvery)
 	t.Logf("the first write after the window came %v after it at the latest, %.2f of the longest wait between probes", slowest, slowest.Seconds()/(2*f.probeEvery).Seconds())
 	ops := []sftest.Operation{sftest.OpQuery}
 	before, while := rate(held, began, off, ops...), rate(held, off, loaded, ops...)
@@ -143,16 +148,21 @@ func TestFleetStops(t *testing.T) {
 		return f.count(t, `SELECT count(*) FROM river_job WHERE state = 'running' AND kind = 'salesforce_write'`) == 0
 	})
 	f.agreed(t)
+	// The hold is dated before its commit, so that this is the longer time. Its
+	// own process sends no writes: all that do must hear of it.
+	var longest time.Duration
 	for _, o := range f.orgs {
 		since := f.holdsOf(t, o)[0].Since
 		ok, _ := o.reached(since.Add(-time.Hour), time.Now())
 		after, _ := o.reached(since, time.Now())
 		last := ok[len(ok)-1].Time
+		longest = max(longest, last.Sub(since))
 		t.Logf("%s: the last of %d writes reached the org %v after the hold, %d after it", o.ID(), len(ok), last.Sub(since), len(after))
 		if done := len(ok); done*200 >= o.written["Contact"] {
 			t.Errorf("%s: the hold stopped nothing", o.ID())
 		}
 	}
+	t.Logf("the last write that another process began after a hold came %v after it", longest)
 	for _, o := range f.orgs {
 		if _, err := f.r.Orgs().Resume(ctx, o.id()); err != nil {
 			t.Fatal(err)

@@ -39,8 +39,8 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 	if err != nil {
 		return river.JobCancel(err)
 	}
-	err = doInner(ctx)
-	if errors.Is(err, jobs.ErrLeaseLost) && g.disowned(ctx, job) {
+	err = doInner(g.runner.pulse.begin(ctx))
+	if (errors.Is(err, jobs.ErrLeaseLost) || errors.Is(err, ErrNoHeartbeat)) && g.disowned(ctx, job) {
 		return river.JobSnooze(0) // River keeps the answer of whoever ran it since
 	}
 	if obs := left.take(); obs != nil && (err == nil || errors.Is(err, jobs.ErrYield)) {
@@ -205,7 +205,7 @@ func judge(err error) verdict {
 		return verdict{err: river.JobSnooze(busyPause), again: true}
 	case errors.As(err, &held):
 		return verdict{err: river.JobSnooze(0), again: true}
-	case errors.Is(err, breaker.ErrTripped), errors.Is(err, token.ErrUnconfirmed), errors.Is(err, token.ErrOutcomeUnknown):
+	case errors.Is(err, ErrNoHeartbeat), errors.Is(err, breaker.ErrTripped), errors.Is(err, token.ErrUnconfirmed), errors.Is(err, token.ErrOutcomeUnknown):
 		return verdict{err: river.JobSnooze(shortPause), again: true}
 	case errors.Is(err, context.Canceled):
 		return verdict{err: err, again: true} // River puts it back when the process stops

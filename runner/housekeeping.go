@@ -27,7 +27,7 @@ const (
 func (r *Runner[TTx]) heartbeat(ctx context.Context) {
 	every := r.config.DeadWorkerAfter / beatsPerDeath
 	for sleep(ctx, every-rand.N(every/5+1)) {
-		if err := r.store.Beat(ctx, r.process); err != nil {
+		if err := r.beat(ctx); err != nil {
 			if ctx.Err() == nil {
 				r.logger.ErrorContext(ctx, "heartbeat", "process", r.process, "error", err)
 			}
@@ -41,6 +41,15 @@ func (r *Runner[TTx]) heartbeat(ctx context.Context) {
 			r.logger.WarnContext(ctx, "put back jobs of dead processes", "jobs", n)
 		}
 	}
+}
+
+func (r *Runner[TTx]) beat(ctx context.Context) error {
+	began := time.Now()
+	if err := r.store.Beat(ctx, r.process); err != nil {
+		return err
+	}
+	r.pulse.beat(began)
+	return nil
 }
 
 // sweep gives records of the write log a job that have none: the one they had

@@ -40,6 +40,9 @@ func (w *watch[TTx]) before(ctx context.Context, c *sfapi.Call) error {
 	if isProbing(ctx) {
 		return nil
 	}
+	if err := w.holds.runner.pulse.check(ctx); err != nil {
+		return err
+	}
 	o, err := w.holds.org(ctx, w.org)
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ type Runner[TTx any] struct {
 	clients  *clients[TTx]
 	holds    *holds[TTx]
 	calls    *callLog
+	pulse    *pulse
 	webhook  *webhookSender // nil without Config.Webhook
 	logger   *slog.Logger
 	draining chan struct{} // closed when Stop begins
@@ -77,6 +78,7 @@ func New[TTx any](driver Driver[TTx], config *Config[TTx]) (*Runner[TTx], error)
 		config: cfg, store: driver.store, logger: cfg.Logger,
 		process: newProcessID(), draining: make(chan struct{}), cancelKick: make(chan struct{}, 1),
 		calls: newCallLog(driver.store, cfg.Logger, cfg.FailedCallRetention, cfg.CallCountRetention),
+		pulse: &pulse{deadAfter: cfg.DeadWorkerAfter},
 	}
 	rc := river.Config{}
 	if cfg.River != nil {
@@ -224,7 +226,7 @@ func (r *Runner[TTx]) Start(ctx context.Context) error {
 	if err := r.tokens.Check(ctx); err != nil {
 		return fmt.Errorf("runner: Config.Sealer: %w", err)
 	}
-	if err := r.store.Beat(ctx, r.process); err != nil {
+	if err := r.beat(ctx); err != nil {
 		return fmt.Errorf("runner: start: %w", err)
 	}
 	// The loops outlive ctx: they serve the jobs that drain.
