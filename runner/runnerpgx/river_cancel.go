@@ -11,9 +11,10 @@ import (
 	"github.com/weirhq/weir/sfapi"
 )
 
-// The statements lock job by job, by id (LATERAL, and the state compared as
-// text, which no index has). The planner knows nothing of how many jobs are in
-// a state just now: it takes them for a few, and walks all of them each time.
+// The statements first find jobs, and then lock them one by one, by their place
+// in the table (ctid) or their id; the state is compared as text, which no index
+// has. The planner knows nothing of how many jobs are in a state just now: it
+// takes them for a few, and walks all of them each time.
 
 // cancelOrg cancels a batch. $1 are the org's lanes, $2 the org, $3 the
 // reason, $4 the limit.
@@ -23,42 +24,42 @@ import (
 // River's own JobCancel gives it, and the notification, which names the queue
 // that the worker's producer works although the row moves to its lane. All
 // jobs move there, so that those of the org are found together again.
+//
+// By their place rows are met again with half of the work that ids make. A row
+// that another transaction changes before it is locked has another place then:
+// it falls out of the batch, and is found by the next.
 const cancelOrg = `
 WITH found AS MATERIALIZED (
-	(SELECT id FROM river_job
+	(SELECT ctid, id FROM river_job
 	WHERE state = 'running' AND NOT metadata ? 'cancel_attempted_at'
 		AND (queue = ANY($1) OR (queue IN ('sf_run_sync', 'sf_run_write') AND args ->> 'org' = $2)))
 	UNION ALL
-	(SELECT id FROM river_job
+	(SELECT ctid, id FROM river_job
 	WHERE state IN ` + waiting + ` AND queue IN ('sf_run_sync', 'sf_run_write') AND args ->> 'org' = $2)
 	UNION ALL
-	(SELECT id FROM river_job WHERE state IN ` + waiting + ` AND queue = ANY($1))
+	(SELECT ctid, id FROM river_job WHERE state IN ` + waiting + ` AND queue = ANY($1))
 	LIMIT $4::bigint + 1
 ), free AS MATERIALIZED (
-	SELECT job.*
-	FROM (SELECT id FROM found LIMIT $4) chosen, LATERAL (
-		SELECT id, state = 'running' AS running, 'sf_run_' || substring(queue from '(sync|write)$') AS run_queue
-		FROM river_job
-		WHERE id = chosen.id
-			AND (state::text IN ` + waiting + ` OR (state::text = 'running' AND NOT metadata ? 'cancel_attempted_at'))
-		FOR UPDATE SKIP LOCKED
-	) job
-), told AS MATERIALIZED (
-	SELECT pg_notify(current_schema() || '.` + topicControl + `',
-		json_build_object('action', 'cancel', 'job_id', id, 'queue', run_queue)::text)
-	FROM free WHERE running
-), cancelled AS (
+	SELECT ctid FROM river_job
+	WHERE ctid = ANY(ARRAY(SELECT ctid FROM found LIMIT $4))
+		AND (state::text IN ` + waiting + ` OR (state::text = 'running' AND NOT metadata ? 'cancel_attempted_at'))
+	FOR UPDATE SKIP LOCKED
+), cancelled AS MATERIALIZED (
 	UPDATE river_job SET
 		queue = ` + homeLane + `,
-		state = CASE WHEN free.running THEN state ELSE 'cancelled' END,
-		finalized_at = CASE WHEN free.running THEN finalized_at ELSE now() END,
+		state = CASE state WHEN 'running' THEN state ELSE 'cancelled' END,
+		finalized_at = CASE state WHEN 'running' THEN finalized_at ELSE now() END,
 		metadata = metadata || jsonb_build_object('cancel_attempted_at', now(), '` + store.MetadataCancelReason + `', $3::text)
-	FROM free WHERE river_job.id = free.id
-	RETURNING free.running
+	WHERE ctid = ANY(ARRAY(SELECT ctid FROM free))
+	RETURNING id, queue, state = 'running' AS running
+), told AS MATERIALIZED (
+	SELECT pg_notify(current_schema() || '.` + topicControl + `', json_build_object('action', 'cancel',
+		'job_id', id, 'queue', 'sf_run_' || substring(queue from '(sync|write)$'))::text)
+	FROM cancelled WHERE running
 )
 SELECT (SELECT count(*) FROM cancelled WHERE NOT running), (SELECT count(*) FROM told),
-	(SELECT count(*) FROM found) > (SELECT count(*) FROM free),
-	coalesce((SELECT min(id) FROM found WHERE id NOT IN (SELECT id FROM free)), 0)`
+	(SELECT count(*) FROM found) > (SELECT count(*) FROM cancelled),
+	coalesce((SELECT min(id) FROM found WHERE id NOT IN (SELECT id FROM cancelled)), 0)`
 
 // CancelOrgBatch implements store.River.
 func (d *db) CancelOrgBatch(ctx context.Context, org sfapi.OrgID, reason string, limit int) (*store.CancelledBatch, error) {
