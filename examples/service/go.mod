@@ -10,6 +10,7 @@ require (
 	github.com/riverqueue/river v0.51.1
 	github.com/tink-crypto/tink-go/v2 v2.9.0
 	github.com/weirhq/weir v0.0.0
+	modernc.org/sqlite v1.61.1
 	riverqueue.com/riverui v0.22.0
 )
 
@@ -55,7 +56,6 @@ require (
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	modernc.org/sqlite v1.61.1 // indirect
 )
 
 replace github.com/weirhq/weir => ../..

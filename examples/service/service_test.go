@@ -14,7 +14,7 @@ func TestSQLite(t *testing.T) {
 	t.Parallel()
 
 	sim := startSimulator(t)
-	testService(t, sim, startFleet(t, 1, environment(t, sqliteURL(t), sim.url)))
+	testService(t, sim, 1, sqliteURL(t))
 }
 
 // Two processes, started at once on an empty database, answer and work as one.
@@ -22,10 +22,13 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 
 	sim := startSimulator(t)
-	testService(t, sim, startFleet(t, 2, environment(t, postgresURL(t), sim.url)))
+	testService(t, sim, 2, postgresURL(t))
 }
 
-func testService(t *testing.T, sim *simulator, f *fleet) {
+func testService(t *testing.T, sim *simulator, processes int, database string) {
+	seen, env := withSecrets(t, database, sim.url)
+	f := startFleet(t, processes, env)
+	f.secrets, f.token = seen, seen.own[0]
 	org := "/orgs/" + sim.org
 	for _, step := range []struct {
 		name string
@@ -37,8 +40,10 @@ func testService(t *testing.T, sim *simulator, f *fleet) {
 		{"read-only mode and back", readOnly},
 		{"pause and resume", pause},
 		{"schedule", schedule},
+		{"sessions expire", expire},
 		{"revoke and reconnect", revoke},
 		{"disconnect", disconnect},
+		{"no secret in the clear", noSecretInTheClear},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { g := *f; g.t = t; step.run(t, &g, sim, org) }) {
 			return
@@ -236,6 +241,19 @@ func schedule(t *testing.T, f *fleet, sim *simulator, org string) {
 	f.want(http.StatusNoContent, "DELETE", org+"/syncs/Widget__c", "")
 	f.want(http.StatusNotFound, "DELETE", org+"/syncs/Widget__c", "")
 	f.becomes(org+"/syncs", widget+"status", "idle")
+}
+
+// Sessions that end are renewed, with refresh tokens that rotate.
+func expire(t *testing.T, f *fleet, sim *simulator, org string) {
+	sim.state(t, map[string]any{"rotation": true})
+	for range 3 {
+		sim.state(t, map[string]any{"expire_sessions": true})
+		job := f.want(http.StatusAccepted, "POST", org+"/syncs", `{"object":"Account"}`).text("job_id")
+		f.becomes("/jobs/"+job, "state", "completed")
+	}
+	if a := f.want(http.StatusOK, "GET", org, ""); a.text("state") != "open" {
+		t.Errorf("org whose sessions expired: %s", a.body)
+	}
 }
 
 func revoke(t *testing.T, f *fleet, sim *simulator, org string) {

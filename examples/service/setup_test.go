@@ -149,14 +149,22 @@ func startSimulator(t *testing.T) *simulator {
 	return s
 }
 
-// control calls the simulator's control API.
+// control calls the simulator's control API; without a body it asks.
 func (s *simulator) control(t *testing.T, path string, body, into any) {
 	t.Helper()
-	encoded, err := json.Marshal(body)
+	method, encoded := http.MethodGet, []byte(nil)
+	if body != nil {
+		var err error
+		if encoded, err = json.Marshal(body); err != nil {
+			t.Fatal(err)
+		}
+		method = http.MethodPost
+	}
+	req, err := http.NewRequest(method, s.url+"/_sim/"+path, bytes.NewReader(encoded))
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.Post(s.url+"/_sim/"+path, "application/json", bytes.NewReader(encoded))
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,6 +267,8 @@ type fleet struct {
 	procs []*process
 	turn  int
 	token string
+
+	secrets *secrets // sees the answers, unless nil
 }
 
 // startFleet starts n services at once, and waits until they are ready.
@@ -364,6 +374,9 @@ func (f *fleet) call(method, path, body string, headers ...string) *answer {
 	content, err := io.ReadAll(res.Body)
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	if f.secrets != nil {
+		f.secrets.saw("answers", fmt.Sprint(res.Header), string(content))
 	}
 	return &answer{res.StatusCode, res.Header, string(content)}
 }

@@ -102,6 +102,7 @@ func (x *exchange) authorize() *Reply {
 		return back(url.Values{"error": {"OAUTH_APPROVAL_ERROR_GENERIC"}, "error_description": {"An unexpected error has occurred during authentication. Please try again."}})
 	}
 	code := "aPrx" + randomToken(80)
+	x.sim.secrets.add(code)
 	x.sim.mu.Lock()
 	x.sim.codes[code] = &authCode{o, u, app, redirect, params.Get("code_challenge"), time.Now()}
 	x.sim.mu.Unlock()

@@ -115,6 +115,7 @@ func (o *Org) newGrant(u *User, app *App) *grant {
 func (o *Org) setRefresh(g *grant) {
 	g.refresh = "5Aep861" + randomToken(72)
 	o.tokens[g.refresh] = g
+	o.sim.secrets.add(g.refresh)
 }
 
 // newSession starts a session.
@@ -129,6 +130,7 @@ func (o *Org) newSession(u *User, app *App, g *grant) *session {
 		s.generation = g.generation
 	}
 	o.sessions[s.token] = s
+	o.sim.secrets.add(s.token)
 	return s
 }
 

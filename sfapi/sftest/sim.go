@@ -38,6 +38,7 @@ type Sim struct {
 	maxBody  int64
 	faults   faultSet
 	audit    *auditLog
+	secrets  secretList
 
 	// mu guards what follows.
 	mu      sync.Mutex

@@ -56,6 +56,8 @@ func (x *exchange) token() *Reply {
 		form.Set("client_id", user)
 		form.Set("client_secret", pass)
 	}
+	x.sim.secrets.add(form.Get("code_verifier"))
+	x.sim.secrets.add(form.Get("assertion"))
 	answer, bad := x.exchangeToken(form)
 	if x.newRefresh != "" {
 		x.sim.ownRefresh(x.newRefresh, x.org)

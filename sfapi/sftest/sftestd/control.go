@@ -36,6 +36,7 @@ import (
 //	GET    /_sim/orgs/{org}/audit       → [Entry]; GET /_sim/audit for every org
 //	DELETE /_sim/orgs/{org}/audit
 //	GET    /_sim/orgs/{org}/writes?key= → [Write]
+//	GET    /_sim/secrets                → [what Sim.Secrets returns]
 //	GET    /_sim/orgs/{org}/counts      → {"calls","token_calls","daily_usage","grants","sessions","open_cursors"}
 type control struct {
 	sim *sftest.Sim
@@ -205,6 +206,7 @@ func (c *control) routes() {
 		i.Remove()
 		return nil, nil
 	})
+	c.handle("GET /_sim/secrets", func(*http.Request) (any, error) { return listOf(c.sim.Secrets()), nil })
 	c.handle("GET /_sim/audit", func(*http.Request) (any, error) { return listOf(c.sim.Audit()), nil })
 	orgCall(c, "GET /_sim/orgs/{org}/audit", func(o *sftest.Org, _ *http.Request, _ none) (any, error) { return listOf(o.Audit()), nil })
 	orgCall(c, "DELETE /_sim/orgs/{org}/audit", func(o *sftest.Org, _ *http.Request, _ none) (any, error) { o.ResetAudit(); return nil, nil })
