@@ -130,12 +130,13 @@ func (r *Runner[TTx]) workCancellations(ctx context.Context) error {
 // cancel carries out a cancellation, as far as another process has not. It ends
 // early when the org was connected again.
 func (r *Runner[TTx]) cancel(ctx context.Context, org sfapi.OrgID, id int64) error {
+	began, settled := time.Now(), false
 	for limit := firstCancelBatch; ; limit = cancelBatch {
 		var c *store.Cancellation
 		var n int
 		var more bool
 		err := r.store.InTx(ctx, func(ctx context.Context, tx TTx) (err error) {
-			c, n, more, err = r.cancelBatchTx(ctx, tx, org, id, limit)
+			c, n, more, err = r.cancelBatchTx(ctx, tx, org, id, limit, settled)
 			return err
 		})
 		if err != nil {
@@ -147,6 +148,10 @@ func (r *Runner[TTx]) cancel(ctx context.Context, org sfapi.OrgID, id int64) err
 				return ctx.Err()
 			}
 		case more:
+		case c.State == store.Cancelling && !settled:
+			if settled, err = r.settled(ctx, c, began); err != nil {
+				return err
+			}
 		case c.State == store.Cancelling:
 			return r.forgetGrant(ctx, c) // of an org that is being disconnected
 		default:
@@ -155,9 +160,25 @@ func (r *Runner[TTx]) cancel(ctx context.Context, org sfapi.OrgID, id int64) err
 	}
 }
 
-// cancelBatchTx cancels a batch, under the lock of the org's row: no connect
+// settled waits a while for the jobs that were told to end. What they were just
+// sending is cancelled once they have, and is to be told of.
+func (r *Runner[TTx]) settled(ctx context.Context, c *store.Cancellation, began time.Time) (bool, error) {
+	for time.Since(began) < endingPatience {
+		n, err := r.store.CancelledRunning(ctx, c.Org, cancelReason(c))
+		if err != nil || n == 0 {
+			return err == nil, err
+		}
+		if !sleep(ctx, endingPause) {
+			return false, ctx.Err()
+		}
+	}
+	return true, nil
+}
+
+// cancelBatchTx cancels a batch, and ends the cancellation when nothing is left
+// to cancel and all is settled, under the lock of the org's row: no connect
 // can come between, whose jobs must stay.
-func (r *Runner[TTx]) cancelBatchTx(ctx context.Context, tx TTx, org sfapi.OrgID, id int64, limit int) (c *store.Cancellation, n int, more bool, err error) {
+func (r *Runner[TTx]) cancelBatchTx(ctx context.Context, tx TTx, org sfapi.OrgID, id int64, limit int, settled bool) (c *store.Cancellation, n int, more bool, err error) {
 	if _, err = r.store.OrgTx(ctx, tx, org, true); err != nil {
 		return nil, 0, false, err
 	}
@@ -186,7 +207,7 @@ func (r *Runner[TTx]) cancelBatchTx(ctx context.Context, tx TTx, org sfapi.OrgID
 		// batch, and others may be behind them.
 		n, more = n+writes, writes > 0
 	}
-	finish := !more && c.State == store.Cancelling && c.Reason != disconnectReason
+	finish := settled && !more && c.State == store.Cancelling && c.Reason != disconnectReason
 	if finish {
 		if err := r.cancelledTx(ctx, tx, c); err != nil {
 			return nil, 0, false, err

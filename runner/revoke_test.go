@@ -159,7 +159,7 @@ func testRevocationEndsRunningJobs[TTx any](t *testing.T, f *fixture[TTx]) {
 // delivery of it, each time.
 func TestRevocationIsToldOnce(t *testing.T) {
 	t.Parallel()
-	const rounds, processes, callers = 5, 3, 20
+	const rounds, processes, callers = 20, 3, 20
 	f := postgresFixture(t)
 	hook := newReceiver(t, accept, whsec('a'))
 	var started atomic.Int64

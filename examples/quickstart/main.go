@@ -1,9 +1,10 @@
 // Command quickstart runs Weir's main job on a machine with nothing but Go: it
 // mirrors two objects of a simulated Salesforce org into a SQLite file, picks
 // up what changed, and writes records that an app handed over in its own
-// transaction, while the org goes into read-only mode and comes out of it. It
-// reads every figure it prints back from where it claims it to be, and exits
-// with 1 when one of them is wrong.
+// transaction, while the org goes into read-only mode and comes out of it. At
+// the end the grant is revoked, and the org connected again. The demo reads
+// every figure that it prints back from where it claims it to be, and exits with
+// 1 when one of them is wrong.
 package main
 
 import (
@@ -87,7 +88,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		defer cancel()
 		err = errors.Join(err, d.runner.Stop(stop), d.db.Close())
 	}()
-	for _, step := range []func(context.Context) error{d.mirror, d.mirrorChanges, d.writeThroughMaintenance, d.showErrors} {
+	for _, step := range []func(context.Context) error{d.mirror, d.mirrorChanges, d.writeThroughMaintenance, d.showErrors, d.revokeAndReconnect} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (d *demo) writeThroughMaintenance(ctx context.Context) error {
 	if err := d.finish(ctx, receipt.ID); err != nil {
 		return err
 	}
-	if err := d.compareWrites(handed); err != nil {
+	if err := d.compareWrites(handed, 0); err != nil {
 		return err
 	}
 	if err := d.oneAttempt(ctx); err != nil {

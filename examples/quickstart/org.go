@@ -87,6 +87,10 @@ func (o *simulatedOrg) enterMaintenance(callsBefore int) {
 
 func (o *simulatedOrg) leaveMaintenance() { o.org.SetReadOnly(sftest.ReadWrite) }
 
+// revoke ends the app's grant, as an admin does under Setup > Connected Apps OAuth
+// Usage.
+func (o *simulatedOrg) revoke() { o.org.RevokeAll() }
+
 // refusedWrites counts the write calls that the org refused for maintenance.
 func (o *simulatedOrg) refusedWrites() int {
 	n := 0
