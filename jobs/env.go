@@ -31,6 +31,11 @@ type Env[TTx any] struct {
 	// Draining is closed when the process stops: jobs checkpoint and yield.
 	Draining <-chan struct{}
 
+	// SchemaChanged and WriteFailed tell the app, in the transaction of what
+	// they tell.
+	SchemaChanged func(ctx context.Context, tx TTx, c *SchemaChange) error
+	WriteFailed   func(ctx context.Context, tx TTx, f *WriteFailure) error
+
 	Slice   time.Duration // how long a built-in job runs before it yields
 	Overlap time.Duration // how far below its cursor a sync reads again
 	Logger  *slog.Logger

@@ -175,6 +175,12 @@ type SyncStore[TTx any] interface {
 
 	// Syncs returns the states of all syncs of an org, by object.
 	Syncs(ctx context.Context, org sfapi.OrgID) ([]*SyncState, error)
+
+	// SwapSchemaTx remembers the fields that an object had at a time, and
+	// returns those that it took the place of: nil when it took none's,
+	// because there were none, because they are the same, or because what is
+	// remembered is from a later time.
+	SwapSchemaTx(ctx context.Context, tx TTx, org sfapi.OrgID, object string, fields []SchemaField, at time.Time) ([]SchemaField, error)
 }
 
 // WriteStatus is the state of a record in the write log.
@@ -252,6 +258,20 @@ type WriteCounts struct {
 	Accepted, Pending, Sent, Done, Failed, Unknown, Cancelled int
 }
 
+// WriteFailure is a write of which every record has its outcome, and some have
+// failed or are unknown. They are dead letters: they stay in the write log, and
+// are sent again when somebody says so.
+type WriteFailure struct {
+	Org       sfapi.OrgID     `json:"-"`
+	Object    string          `json:"-"`
+	WriteID   int64           `json:"write_id"`
+	Operation sfapi.Operation `json:"operation"`
+	Accepted  int             `json:"accepted"`
+	Failed    int             `json:"failed"`
+	Unknown   int             `json:"unknown"`
+	ErrorCode string          `json:"error_code"` // of the first such record
+}
+
 // WriteQuery selects records of a write.
 type WriteQuery struct {
 	Status WriteStatus // "" for all
@@ -293,7 +313,10 @@ type WriteStore[TTx any] interface {
 	// On WritePending the rows are parted again: each is pending by itself,
 	// with the payload it was submitted with, and with Attempts raised when
 	// CountAttempt. On WriteSent the row stays marked. ErrLeaseLost as above.
-	Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []WriteOutcome) error
+	//
+	// Failed is called, in the same transaction, for each write that had its
+	// last open record settled by this call and has failed or unknown ones.
+	Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []WriteOutcome, failed func(ctx context.Context, tx TTx, f *WriteFailure) error) error
 
 	// EndDrain releases the lease if nothing is pending or sent, and reports
 	// whether it did. Both happen in one transaction that excludes a

@@ -107,6 +107,7 @@ func (r *syncRun[TTx]) work(ctx context.Context) error {
 // choose says which fields to read, and whether the describe that it went by
 // is of this moment.
 func (r *syncRun[TTx]) choose(ctx context.Context, client *sfapi.Client) (described bool, err error) {
+	asked := time.Now()
 	describe, called, err := r.worker.describes.get(ctx, client, r.args.Object)
 	if called {
 		r.calls++
@@ -121,6 +122,12 @@ func (r *syncRun[TTx]) choose(ctx context.Context, client *sfapi.Client) (descri
 	}
 	if _, ok := describe.Field("SystemModstamp"); !ok {
 		return called, river.JobCancel(fmt.Errorf("sync %s of org %s: the object has no SystemModstamp to follow changes by", r.args.Object, r.args.Org))
+	}
+	if called {
+		if err := r.worker.env.noteSchema(ctx, r.args.Org, describe, asked); err != nil {
+			r.worker.describes.forget(r.args.Org, r.args.Object) // to be noted by the next
+			return called, err
+		}
 	}
 	if r.plan, err = r.handler.plan(describe, r.args); err != nil {
 		return called, river.JobCancel(fmt.Errorf("sync %s of org %s: %w", r.args.Object, r.args.Org, err))

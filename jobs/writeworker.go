@@ -229,7 +229,7 @@ func (d *drain[TTx]) settle(ctx context.Context, outcomes []WriteOutcome) error 
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(finishTimeout, cancel) })
 	defer stop()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := d.env.Store.Settle(saving, d.args.Org, d.args.Object, d.epoch, outcomes)
+		err := d.env.Store.Settle(saving, d.args.Org, d.args.Object, d.epoch, outcomes, d.env.WriteFailed)
 		if err == nil || errors.Is(err, ErrLeaseLost) {
 			return err
 		}

@@ -41,6 +41,12 @@ type Event struct {
 	Cause           breaker.Cause `json:"cause,omitempty"`
 	JobsCancelled   int           `json:"jobs_cancelled"`
 	WritesCancelled int           `json:"writes_cancelled"`
+
+	// Object is what EventSchemaChanged and EventWriteFailed are about, Schema
+	// and Write what happened to it.
+	Object string             `json:"object,omitempty"`
+	Schema *jobs.SchemaChange `json:"schema,omitempty"`
+	Write  *jobs.WriteFailure `json:"write,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler: only EventReauthRequired has counts,
@@ -62,11 +68,16 @@ func (e Event) MarshalJSON() ([]byte, error) {
 type EventType = breaker.EventType
 
 // The types of events: a hold was placed, a hold ended, an org needs a new
-// grant. The last is told when the org's work has been cancelled.
+// grant, which is told when the org's work has been cancelled. The fields of a
+// synced object changed, as far as the org's user can see them. A write has all
+// its outcomes, and some of its records have failed or are unknown: once for the
+// write, and again when its retry ends so.
 const (
-	EventOrgHeld        = breaker.EventOrgHeld
-	EventOrgResumed     = breaker.EventOrgResumed
-	EventReauthRequired = breaker.EventReauthRequired
+	EventOrgHeld                  = breaker.EventOrgHeld
+	EventOrgResumed               = breaker.EventOrgResumed
+	EventReauthRequired           = breaker.EventReauthRequired
+	EventSchemaChanged  EventType = "schema.changed"
+	EventWriteFailed    EventType = "write.failed"
 )
 
 // maxEventPage bounds a page of Events.
@@ -112,6 +123,22 @@ func newEvent(org sfapi.OrgID, e breaker.EmitEvent) *Event {
 		Version: EventVersion, Type: e.Type, Org: org, At: time.Now().UTC(),
 		Reason: e.Reason, Lanes: e.Lanes, Since: e.Since.UTC(), Cause: e.Cause,
 	}
+}
+
+func (r *Runner[TTx]) schemaChangedTx(ctx context.Context, tx TTx, c *jobs.SchemaChange) error {
+	r.logger.InfoContext(ctx, "schema changed", "org", c.Org, "object", c.Object,
+		"added", len(c.Added), "removed", len(c.Removed), "retyped", len(c.Retyped))
+	return r.emitTx(ctx, tx, &Event{
+		Version: EventVersion, Type: EventSchemaChanged, Org: c.Org, At: time.Now().UTC(), Object: c.Object, Schema: c,
+	})
+}
+
+func (r *Runner[TTx]) writeFailedTx(ctx context.Context, tx TTx, f *jobs.WriteFailure) error {
+	r.logger.WarnContext(ctx, "write failed", "org", f.Org, "object", f.Object, "write_id", f.WriteID,
+		"accepted", f.Accepted, "failed", f.Failed, "unknown", f.Unknown, "code", f.ErrorCode)
+	return r.emitTx(ctx, tx, &Event{
+		Version: EventVersion, Type: EventWriteFailed, Org: f.Org, At: time.Now().UTC(), Object: f.Object, Write: f,
+	})
 }
 
 // emitTx logs an event and has it delivered, all in the transaction that

@@ -164,6 +164,7 @@ func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
 	}
 	env := &jobs.Env[TTx]{
 		Store: r.store, Client: r.clients.get, Draining: r.draining,
+		SchemaChanged: r.schemaChangedTx, WriteFailed: r.writeFailedTx,
 		Slice: cfg.Slice, Overlap: cfg.Overlap, Logger: r.logger,
 	}
 	if err := cfg.Handlers.Register(rc.Workers, env); err != nil {

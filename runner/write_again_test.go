@@ -171,11 +171,11 @@ type forgetful[TTx any] struct {
 
 var errAway = errors.New("database is away")
 
-func (s *forgetful[TTx]) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome) error {
+func (s *forgetful[TTx]) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome, failed func(context.Context, TTx, *jobs.WriteFailure) error) error {
 	if s.refusals.Add(-1) >= 0 {
 		return errAway
 	}
-	return s.Store.Settle(ctx, org, object, epoch, outcomes)
+	return s.Store.Settle(ctx, org, object, epoch, outcomes, failed)
 }
 
 // What Salesforce answered is recorded once the database is back: nobody would

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -154,7 +156,7 @@ const settle = `
 		AS o (id, status, attempt, salesforce_id, created, code, message, fields) `
 
 // Settle implements jobs.WriteStore.
-func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome) error {
+func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome, failed func(context.Context, pgx.Tx, *jobs.WriteFailure) error) error {
 	n := len(outcomes)
 	ids, attempts, created := make([]int64, n), make([]int32, n), make([]bool, n)
 	statuses, salesforceIDs, codes, messages := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
@@ -179,14 +181,62 @@ func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch i
 	err := d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx pgx.Tx) error {
 		// First the rows themselves: one that has an outcome of its own is no
 		// longer sent, and does not take its carrier's.
-		if _, err := tx.Exec(ctx, settle+openRow("o")+` WHERE r.ctid = f.ctid AND r.status IN ('pending', 'sent')`, args...); err != nil {
-			return err
+		writes := make(map[int64]bool)
+		for _, which := range []string{
+			openRow("o") + ` WHERE r.ctid = f.ctid AND r.status IN ('pending', 'sent')`,
+			`WHERE r.org = $1 AND r.object = $2 AND r.status = 'sent' AND r.merged_into = o.id`,
+		} {
+			rows, err := tx.Query(ctx, settle+which+` RETURNING r.write_id`, args...)
+			if err != nil {
+				return err
+			}
+			ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				writes[id] = true
+			}
 		}
-		_, err := tx.Exec(ctx, settle+`WHERE r.org = $1 AND r.object = $2 AND r.status = 'sent' AND r.merged_into = o.id`, args...)
-		return err
+		return tellFailed(ctx, tx, slices.Sorted(maps.Keys(writes)), failed)
 	})
 	if err != nil {
 		return fmt.Errorf("settle rows of %s %s: %w", org, object, err)
+	}
+	return nil
+}
+
+// tellFailed tells of those writes that have no open record left, and failed
+// ones. The open ones are the last of a write: the look for one starts there.
+func tellFailed(ctx context.Context, tx pgx.Tx, writes []int64, tell func(context.Context, pgx.Tx, *jobs.WriteFailure) error) error {
+	if tell == nil || len(writes) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT w.org, w.object, w.id, w.operation, w.accepted, r.failed, r.unknown,
+			coalesce((SELECT e.error_code FROM weir_write_record e
+				WHERE e.write_id = w.id AND e.status IN ('failed', 'unknown') ORDER BY e.idx LIMIT 1), '')
+		FROM weir_write w CROSS JOIN LATERAL (
+			SELECT count(*) FILTER (WHERE status = 'failed') AS failed, count(*) FILTER (WHERE status = 'unknown') AS unknown
+			FROM weir_write_record WHERE write_id = w.id) AS r
+		WHERE w.id = ANY($1) AND r.failed + r.unknown > 0 AND (
+			SELECT o.idx FROM weir_write_record o WHERE o.write_id = w.id AND o.status IN ('pending', 'sent')
+			ORDER BY o.write_id DESC, o.idx DESC LIMIT 1) IS NULL
+		ORDER BY w.id`, writes)
+	if err != nil {
+		return err
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*jobs.WriteFailure, error) {
+		f := &jobs.WriteFailure{}
+		return f, row.Scan(&f.Org, &f.Object, &f.WriteID, &f.Operation, &f.Accepted, &f.Failed, &f.Unknown, &f.ErrorCode)
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		if err := tell(ctx, tx, f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/weirhq/weir/jobs"
 	"github.com/weirhq/weir/runner/internal/store"
@@ -140,7 +143,7 @@ const settle = `
 	WHERE org = ?9 AND object = ?10 AND `
 
 // Settle implements jobs.WriteStore.
-func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome) error {
+func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch int64, outcomes []jobs.WriteOutcome, failed func(context.Context, *sql.Tx, *jobs.WriteFailure) error) error {
 	err := d.inDrain(ctx, org, object, epoch, func(ctx context.Context, tx *sql.Tx) error {
 		// First the rows themselves: one that has an outcome of its own is no
 		// longer sent, and does not take its carrier's.
@@ -155,8 +158,9 @@ func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch i
 		if !merged {
 			which = which[:1]
 		}
+		writes := make(map[int64]bool)
 		for _, which := range which {
-			stmt, err := tx.PrepareContext(ctx, settle+which)
+			stmt, err := tx.PrepareContext(ctx, settle+which+` RETURNING write_id`)
 			if err != nil {
 				return err
 			}
@@ -176,17 +180,66 @@ func (d *db) Settle(ctx context.Context, org sfapi.OrgID, object string, epoch i
 					}
 					fields = string(list)
 				}
-				_, err := stmt.ExecContext(ctx, string(o.Status), attempt, at, o.SalesforceID, o.Created,
+				err := eachWrite(ctx, stmt, writes, string(o.Status), attempt, at, o.SalesforceID, o.Created,
 					store.Message(o.ErrorCode), store.Message(o.ErrorMessage), fields, string(org), object, o.ID)
 				if err != nil {
 					return err
 				}
 			}
 		}
-		return nil
+		return tellFailed(ctx, tx, writes, failed)
 	})
 	if err != nil {
 		return fmt.Errorf("settle rows of %s %s: %w", org, object, err)
+	}
+	return nil
+}
+
+// eachWrite adds the writes whose rows a statement changed.
+func eachWrite(ctx context.Context, stmt *sql.Stmt, writes map[int64]bool, args ...any) (err error) {
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		writes[id] = true
+	}
+	return rows.Err()
+}
+
+// tellFailed tells of those writes that have no open record left, and failed
+// ones. The open ones are the last of a write: the look for one starts there.
+func tellFailed(ctx context.Context, tx *sql.Tx, writes map[int64]bool, tell func(context.Context, *sql.Tx, *jobs.WriteFailure) error) error {
+	if tell == nil {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(writes)) {
+		f := &jobs.WriteFailure{}
+		err := tx.QueryRowContext(ctx, `
+			SELECT w.org, w.object, w.id, w.operation, w.accepted, r.failed, r.unknown,
+				coalesce((SELECT e.error_code FROM weir_write_record e
+					WHERE e.write_id = w.id AND e.status IN ('failed', 'unknown') ORDER BY e.idx LIMIT 1), '')
+			FROM weir_write w, (
+				SELECT count(*) FILTER (WHERE status = 'failed') AS failed, count(*) FILTER (WHERE status = 'unknown') AS unknown
+				FROM weir_write_record WHERE write_id = ?1) AS r
+			WHERE w.id = ?1 AND r.failed + r.unknown > 0 AND (
+				SELECT o.idx FROM weir_write_record o WHERE o.write_id = ?1 AND o.status IN ('pending', 'sent')
+				ORDER BY o.idx DESC LIMIT 1) IS NULL`, id).
+			Scan(&f.Org, &f.Object, &f.WriteID, &f.Operation, &f.Accepted, &f.Failed, &f.Unknown, &f.ErrorCode)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := tell(ctx, tx, f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func benchDrain[TTx any](b *testing.B, s store.Store[TTx]) {
 				outcomes[i] = jobs.WriteOutcome{ID: r.ID, Status: jobs.WriteDone, SalesforceID: "003000000000001AAA", Created: true}
 			}
 			mustBench(b, s.MarkSent(ctx, riverOrg(1), object, epoch, ids, map[int64]int64{}, map[int64]json.RawMessage{}))
-			mustBench(b, s.Settle(ctx, riverOrg(1), object, epoch, outcomes))
+			mustBench(b, s.Settle(ctx, riverOrg(1), object, epoch, outcomes, nil))
 		}
 		released, err := s.EndDrain(ctx, riverOrg(1), object, epoch)
 		mustBench(b, err)

@@ -32,7 +32,7 @@ func (s *suite[TTx]) mark(t *testing.T, epoch int64, ids []int64, merged map[int
 
 func (s *suite[TTx]) settle(t *testing.T, epoch int64, outcomes ...jobs.WriteOutcome) {
 	t.Helper()
-	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, outcomes))
+	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, outcomes, nil))
 }
 
 func testNextRowsBytes[TTx any](t *testing.T, s *suite[TTx]) {
@@ -158,7 +158,7 @@ func testDrainLease[TTx any](t *testing.T, s *suite[TTx]) {
 	lost := func(what string, epoch int64) {
 		t.Helper()
 		isErr(t, what+": MarkSent", s.store.MarkSent(t.Context(), riverOrg(1), object, epoch, []int64{row}, nil, nil), jobs.ErrLeaseLost)
-		isErr(t, what+": Settle", s.store.Settle(t.Context(), riverOrg(1), object, epoch, []jobs.WriteOutcome{{ID: row, Status: jobs.WriteDone}}), jobs.ErrLeaseLost)
+		isErr(t, what+": Settle", s.store.Settle(t.Context(), riverOrg(1), object, epoch, []jobs.WriteOutcome{{ID: row, Status: jobs.WriteDone}}, nil), jobs.ErrLeaseLost)
 		_, err := s.store.EndDrain(t.Context(), riverOrg(1), object, epoch)
 		isErr(t, what+": EndDrain", err, jobs.ErrLeaseLost)
 		must(t, s.store.ReleaseDrain(t.Context(), riverOrg(1), object, epoch))
@@ -217,7 +217,7 @@ func testDrainEnd[TTx any](t *testing.T, s *suite[TTx]) {
 					for _, r := range rows {
 						outcomes = append(outcomes, jobs.WriteOutcome{ID: r.ID, Status: jobs.WriteDone})
 					}
-					if err := s.store.Settle(ctx, riverOrg(1), object, epoch, outcomes); err != nil {
+					if err := s.store.Settle(ctx, riverOrg(1), object, epoch, outcomes, nil); err != nil {
 						return err
 					}
 					if released, err := s.store.EndDrain(ctx, riverOrg(1), object, epoch); released || err != nil {

@@ -187,7 +187,7 @@ func testWritePages[TTx any](t *testing.T, s *suite[TTx]) {
 	rows := s.writeRows(t, id)
 	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, []jobs.WriteOutcome{
 		{ID: rows[1].ID, Status: jobs.WriteFailed}, {ID: rows[7].ID, Status: jobs.WriteFailed}, {ID: rows[9].ID, Status: jobs.WriteDone},
-	}))
+	}, nil))
 	for name, test := range map[string]struct {
 		q               jobs.WriteQuery
 		first, last, is int
@@ -223,7 +223,7 @@ func testRetryWrite[TTx any](t *testing.T, s *suite[TTx]) {
 	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, []jobs.WriteOutcome{
 		{ID: ids[1], Status: jobs.WriteFailed, CountAttempt: true, ErrorCode: "X", ErrorMessage: "no", ErrorFields: []string{"n"}},
 		{ID: ids[2], Status: jobs.WriteUnknown}, {ID: ids[3], Status: jobs.WriteDone, SalesforceID: "003"}, {ID: ids[4], Status: jobs.WriteFailed},
-	}))
+	}, nil))
 	s.counts(t, id, jobs.WriteCounts{Accepted: 4, Failed: 2, Unknown: 1, Done: 1})
 	s.inTx(t, func(ctx context.Context, tx TTx) error {
 		name, n, err := s.store.RetryWriteTx(ctx, tx, riverOrg(1), id)
@@ -278,7 +278,7 @@ func testCancelWrites[TTx any](t *testing.T, s *suite[TTx]) {
 		t.Errorf("next rows %+v", next)
 	}
 	// The outcome of what was sent is still taken.
-	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, []jobs.WriteOutcome{{ID: rows[0].ID, Status: jobs.WriteDone}, {ID: rows[1].ID, Status: jobs.WriteDone}}))
+	must(t, s.store.Settle(t.Context(), riverOrg(1), object, epoch, []jobs.WriteOutcome{{ID: rows[0].ID, Status: jobs.WriteDone}, {ID: rows[1].ID, Status: jobs.WriteDone}}, nil))
 	s.counts(t, id, jobs.WriteCounts{Accepted: 3, Done: 1, Cancelled: 2})
 }
 
@@ -318,6 +318,6 @@ func testUndrained[TTx any](t *testing.T, s *suite[TTx]) {
 	must(t, err)
 	must(t, s.store.MarkSent(t.Context(), want[3].Org, want[3].Object, epoch, []int64{rows[0].ID}, nil, nil))
 	diff(t, "sent rows count", undrained(now, 10), want[2:])
-	must(t, s.store.Settle(t.Context(), want[3].Org, want[3].Object, epoch, []jobs.WriteOutcome{{ID: rows[0].ID, Status: jobs.WriteDone}}))
+	must(t, s.store.Settle(t.Context(), want[3].Org, want[3].Object, epoch, []jobs.WriteOutcome{{ID: rows[0].ID, Status: jobs.WriteDone}}, nil))
 	diff(t, "settled rows do not", undrained(now, 10), []jobs.WriteArgs{want[2], want[4], want[5]})
 }
