@@ -76,6 +76,17 @@ type Config[TTx any] struct {
 	// to 7 and 30 days; -1 keeps none.
 	FailedCallRetention, CallCountRetention time.Duration
 
+	// APIReserve is the share of an org's daily API requests that is left to
+	// the customer's other uses: an org with no more left is held for
+	// daily_limit before Salesforce refuses a call. It counts for the org's
+	// limit and for one of the app's own, as Sforce-Limit-Info reports them.
+	// Defaults to 0.05; -1 reserves none.
+	APIReserve float64
+
+	// WriteReserve is the further share that syncs leave to writes: with less
+	// left, calls of the sync lane wait. Defaults to 0.1; -1 leaves none.
+	WriteReserve float64
+
 	// TokenRate bounds the token requests of this process, in requests a
 	// second over all orgs, so that ten thousand sessions that end together
 	// are no burst on Salesforce's login hosts. Defaults to 25.
@@ -119,6 +130,9 @@ const (
 	defaultStopTimeout     = 10 * time.Second
 	defaultProbeMin        = 30 * time.Second
 	defaultProbeMax        = 15 * time.Minute
+
+	defaultAPIReserve   = 0.05
+	defaultWriteReserve = 0.1
 
 	defaultEventRetention      = 30 * 24 * time.Hour
 	defaultFailedCallRetention = 7 * 24 * time.Hour
@@ -181,6 +195,21 @@ func (c *Config[TTx]) withDefaults() (*Config[TTx], error) {
 	number("WriteWindow", &out.WriteWindow, defaultWriteWindow)
 	if out.TokenRate < 0 {
 		bad("TokenRate", "is %g, less than nothing", out.TokenRate)
+	}
+	share := func(field string, v *float64, def float64) {
+		switch {
+		case *v == -1:
+			*v = 0
+		case *v == 0:
+			*v = def
+		case !(*v > 0 && *v < 1): // NaN too
+			bad(field, "is %g, not a share between 0 and 1", *v)
+		}
+	}
+	share("APIReserve", &out.APIReserve, defaultAPIReserve)
+	share("WriteReserve", &out.WriteReserve, defaultWriteReserve)
+	if out.APIReserve+out.WriteReserve >= 1 {
+		bad("WriteReserve", "is %g, which with APIReserve, %g, leaves nothing to syncs", out.WriteReserve, out.APIReserve)
 	}
 	duration := func(field string, v *time.Duration, def, least, most time.Duration) {
 		if *v == 0 {

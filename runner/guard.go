@@ -205,6 +205,8 @@ func judge(err error) verdict {
 		return verdict{err: river.JobSnooze(busyPause), again: true}
 	case errors.As(err, &held):
 		return verdict{err: river.JobSnooze(0), again: true}
+	case errors.Is(err, ErrBudgetLow):
+		return verdict{err: river.JobSnooze(budgetPause()), again: true}
 	case errors.Is(err, ErrNoHeartbeat), errors.Is(err, breaker.ErrTripped), errors.Is(err, token.ErrUnconfirmed), errors.Is(err, token.ErrOutcomeUnknown):
 		return verdict{err: river.JobSnooze(shortPause), again: true}
 	case errors.Is(err, context.Canceled):

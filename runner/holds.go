@@ -25,6 +25,7 @@ type holds[TTx any] struct {
 	breaker  *breaker.Breaker
 	counters *breaker.Counters
 	changes  *orgChanges
+	budget   budget
 
 	mu   sync.Mutex // protects orgs
 	orgs map[sfapi.OrgID]*orgHolds
@@ -37,6 +38,8 @@ type orgHolds struct {
 	// lastWorked and lastMaintenance are Unix times in nanoseconds, 0 for
 	// never: memory for a diagnosis.
 	lastWorked, lastMaintenance atomic.Int64
+
+	usage orgUsage
 }
 
 func newHolds[TTx any](r *Runner[TTx]) (*holds[TTx], error) {
@@ -44,7 +47,10 @@ func newHolds[TTx any](r *Runner[TTx]) (*holds[TTx], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &holds[TTx]{runner: r, breaker: b, counters: breaker.NewCounters(b), changes: newOrgChanges(), orgs: make(map[sfapi.OrgID]*orgHolds)}, nil
+	return &holds[TTx]{
+		runner: r, breaker: b, counters: breaker.NewCounters(b), changes: newOrgChanges(), orgs: make(map[sfapi.OrgID]*orgHolds),
+		budget: budget{reserve: r.config.APIReserve, writes: r.config.WriteReserve},
+	}, nil
 }
 
 // org returns what this process knows of an org, loading it first.

@@ -55,6 +55,11 @@ func (w *watch[TTx]) before(ctx context.Context, c *sfapi.Call) error {
 	if err := o.state.Load().Refuse(w.lane, w.use(c)); err != nil {
 		return err
 	}
+	if w.lane == breaker.Sync {
+		if err := w.holds.budget.refuse(w.org, &o.usage, time.Now()); err != nil {
+			return err
+		}
+	}
 	counted, err := w.holds.counters.Begin(w.org, w.lane)
 	if err != nil {
 		return err
@@ -76,6 +81,9 @@ func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 		return // before has told, or will
 	}
 	now := time.Now()
+	if c.Usage != nil {
+		o.usage.see(c.Usage)
+	}
 	switch c.Kind {
 	case sfapi.KindNone:
 		o.lastWorked.Store(now.UnixNano())
@@ -85,6 +93,7 @@ func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 	if isProbing(ctx) {
 		return // the prober tells what it learned
 	}
+	w.spend(ctx, o, c, now)
 	state := o.state.Load()
 	obs := breaker.Succeeded(w.lane, w.use(c))
 	if c.Kind != sfapi.KindNone {
@@ -107,6 +116,20 @@ func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 		t.leave(&obs) // its rows are still to be judged
 		return
 	}
+	w.holds.note(ctx, w.org, obs)
+}
+
+// spend holds the org when a call has used what may be used of its requests.
+func (w *watch[TTx]) spend(ctx context.Context, o *orgHolds, c *sfapi.Call, now time.Time) {
+	if c.Usage == nil || c.Kind == sfapi.KindDailyLimit {
+		return // what Salesforce refused speaks for itself
+	}
+	share, q := w.holds.budget.left(c.Usage)
+	if !w.holds.budget.spent(share) || o.state.Load().Hold(breaker.ReasonDailyLimit) != nil {
+		return
+	}
+	obs := w.holds.budget.exhausted(w.lane, q)
+	obs.At, obs.Generation = now.Add(-c.Duration), c.Generation
 	w.holds.note(ctx, w.org, obs)
 }
 

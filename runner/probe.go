@@ -291,6 +291,12 @@ func (h *holds[TTx]) ask(ctx context.Context, org sfapi.OrgID, probe breaker.Pro
 		if probe != breaker.ProbeLimits || !known {
 			return true, nil, nil
 		}
-		return daily.Remaining > 0, []string{fmt.Sprintf("probe: %d of %d daily API requests are left", daily.Remaining, daily.Max)}, nil
+		usage, _ := client.Usage() // the answer's header has the app's own quota, if any
+		usage.Used, usage.Limit = daily.Max-daily.Remaining, daily.Max
+		share, q := h.budget.left(&usage)
+		if q.limit == 0 {
+			q = quota{used: usage.Used, limit: usage.Limit}
+		}
+		return h.budget.recovered(share), []string{"probe: " + h.budget.evidence(q)}, nil
 	}
 }

@@ -7,6 +7,8 @@ package runner_test
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +61,63 @@ func TestTimeTravelDailyLimit(t *testing.T) {
 			t.Errorf("the sync is %s", job.State)
 		}
 		w.inOrder(t, map[string][]string{"a": {"1"}})
+		w.noAttemptBurned(t)
+		w.noProbeJob(t)
+		w.wantEvents(t, "org.held daily_limit", "org.resumed daily_limit")
+	})
+}
+
+// As an org's requests run low syncs leave them to writes, and with what is
+// reserved for the customer's other uses left the org is held: Salesforce has to
+// refuse nothing. What others use counts as well.
+func TestTimeTravelBudget(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *timeTravel) {
+		start(t, w.runner)
+		w.org.SetDailyLimit(1000)
+		w.org.SetDailyUsage(800)
+		if job := w.ended(t, w.runner, w.insertSync(t)); job.State != "completed" {
+			t.Fatalf("with 20%% left the sync is %s", job.State)
+		}
+		w.org.SetDailyUsage(860) // others were busy
+		low := time.Now()
+		w.upsert(t, "a", "1") // its answer tells
+		time.Sleep(time.Minute)
+		read := w.insertSync(t)
+		time.Sleep(3 * time.Minute)
+		w.upsert(t, "a", "2")
+		time.Sleep(4 * time.Minute)
+		if n := len(w.calls(low, isDataCall)); n > 2+2 { // the writes, and what syncs look up before they read
+			t.Errorf("%d calls of syncs that wait", n)
+		}
+		if job, err := w.runner.River().JobGet(t.Context(), read); err != nil || job.FinalizedAt != nil {
+			t.Errorf("with 14%% left the sync is %+v, %v", job, err)
+		}
+		if org := w.get(t, w.runner); len(org.Holds) != 0 || org.APIUsed < 860 || org.APILimit != 1000 {
+			t.Errorf("org %+v", org)
+		}
+		w.inOrder(t, map[string][]string{"a": {"1", "2"}})
+
+		w.org.SetDailyUsage(949)
+		w.upsert(t, "b", "1")
+		time.Sleep(time.Minute)
+		hold := w.mustHold(t, breaker.ReasonDailyLimit)
+		if hold.Lanes != breaker.BothLanes || !strings.Contains(hold.Evidence[0], "950 of 1000") {
+			t.Errorf("hold %+v", hold)
+		}
+		w.upsert(t, "b", "2")
+		time.Sleep(2 * time.Hour)
+		w.onlyProbeJob(t, breaker.ReasonDailyLimit)
+		for _, e := range w.calls(low, isDataCall) {
+			if slices.Contains(e.Codes, "REQUEST_LIMIT_EXCEEDED") {
+				t.Fatalf("Salesforce refused %s", e.Path)
+			}
+		}
+		w.org.SetDailyUsage(10)
+		time.Sleep(15*time.Minute + resumed + 7*time.Minute)
+		if job := w.ended(t, w.runner, read); job.State != "completed" {
+			t.Errorf("the sync is %s", job.State)
+		}
+		w.inOrder(t, map[string][]string{"a": {"1", "2"}, "b": {"1", "2"}})
 		w.noAttemptBurned(t)
 		w.noProbeJob(t)
 		w.wantEvents(t, "org.held daily_limit", "org.resumed daily_limit")
