@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/weirhq/weir/jobs"
 	"github.com/weirhq/weir/sfapi"
@@ -39,6 +41,13 @@ type Config[TTx any] struct {
 
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
+
+	// TracerProvider and MeterProvider are OpenTelemetry's: of spans from
+	// enqueueing through the job to each call to Salesforce, and of the
+	// metrics that docs/observability.md lists. Default to the global ones,
+	// which do nothing until the app sets them.
+	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider
 
 	// Transport carries the calls to Salesforce. Defaults to App.Transport,
 	// and without it to one made for the purpose.

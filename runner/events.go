@@ -136,6 +136,7 @@ func (r *Runner[TTx]) schemaChangedTx(ctx context.Context, tx TTx, c *jobs.Schem
 func (r *Runner[TTx]) writeFailedTx(ctx context.Context, tx TTx, f *jobs.WriteFailure) error {
 	r.logger.WarnContext(ctx, "write failed", "org", f.Org, "object", f.Object, "write_id", f.WriteID,
 		"accepted", f.Accepted, "failed", f.Failed, "unknown", f.Unknown, "code", f.ErrorCode)
+	r.tell.failed(ctx, f)
 	return r.emitTx(ctx, tx, &Event{
 		Version: EventVersion, Type: EventWriteFailed, Org: f.Org, At: time.Now().UTC(), Object: f.Object, Write: f,
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -43,11 +44,18 @@ type gate[TTx any] struct {
 	wake   chan struct{} // holds one: a look is due
 
 	pressed chan string // lane queues that were paused or resumed
+
+	looked atomic.Int64 // when the last look ended well, Unix nanoseconds
 }
 
 func newGate[TTx any](r *Runner[TTx]) *gate[TTx] {
-	return &gate[TTx]{runner: r, tick: cmp.Or(r.gateTick, gateTick), wake: make(chan struct{}, 1), pressed: make(chan string, 256)}
+	g := &gate[TTx]{runner: r, tick: cmp.Or(r.gateTick, gateTick), wake: make(chan struct{}, 1), pressed: make(chan string, 256)}
+	g.looked.Store(time.Now().UnixNano())
+	return g
 }
+
+// lag is how long ago the gate looked. Its own pauses are part of it.
+func (g *gate[TTx]) lag() time.Duration { return time.Since(time.Unix(0, g.looked.Load())) }
 
 func (g *gate[TTx]) due() {
 	select {
@@ -103,6 +111,7 @@ func (g *gate[TTx]) look(ctx context.Context, after map[breaker.Lane]string) (mo
 		// Who is at the gate may have looked before what woke us was there.
 		more = more || a.Jobs > 0 || a.Busy
 	}
+	g.looked.Store(time.Now().UnixNano())
 	return more, nil
 }
 

@@ -39,7 +39,15 @@ func (g *guard[TTx]) Work(ctx context.Context, job *rivertype.JobRow, doInner fu
 	if err != nil {
 		return river.JobCancel(err)
 	}
+	ctx, end := g.runner.tell.begin(ctx, job, org, lane)
 	err = doInner(g.runner.pulse.begin(ctx))
+	answer := g.answer(ctx, org, lane, job, left, err)
+	end(outcomeOf(answer), err)
+	return answer
+}
+
+// answer is what River is told of a job that returned err.
+func (g *guard[TTx]) answer(ctx context.Context, org sfapi.OrgID, lane breaker.Lane, job *rivertype.JobRow, left *trail, err error) error {
 	if (errors.Is(err, jobs.ErrLeaseLost) || errors.Is(err, ErrNoHeartbeat)) && g.disowned(ctx, job) {
 		return river.JobSnooze(0) // River keeps the answer of whoever ran it since
 	}

@@ -72,6 +72,7 @@ func (w *watch[TTx]) before(ctx context.Context, c *sfapi.Call) error {
 func (w *watch[TTx]) after(ctx context.Context, c *sfapi.Call) {
 	w.usage.see(ctx, c)
 	w.holds.runner.calls.called(ctx, c)
+	w.holds.runner.tell.called(ctx, c)
 	consecutive := 0
 	if v, ok := w.calls.LoadAndDelete(c); ok {
 		consecutive = v.(breaker.Call).End(c.Kind)

@@ -395,3 +395,24 @@ func (o *Orgs[TTx]) operate(ctx context.Context, id sfapi.OrgID, obs breaker.Obs
 	}
 	return o.Get(ctx, id)
 }
+
+// heldByReason counts the holds of all orgs.
+func (r *Runner[TTx]) heldByReason(ctx context.Context) (map[breaker.Reason]int, error) {
+	counts := make(map[breaker.Reason]int)
+	p := &OrgListParams{Held: true, Limit: maxOrgList}
+	for {
+		list, err := r.Orgs().List(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range list {
+			for i := range o.Holds {
+				counts[o.Holds[i].Reason]++
+			}
+		}
+		if len(list) < p.Limit {
+			return counts, nil
+		}
+		p.After = list[len(list)-1].ID
+	}
+}

@@ -219,7 +219,7 @@ func (h *holds[TTx]) probe(ctx context.Context, org sfapi.OrgID, reason breaker.
 	sent := time.Now()
 	asking, cancel := context.WithTimeout(probing(ctx), probeTimeout)
 	defer cancel()
-	over, evidence, err := h.ask(asking, org, reason.Rule().Probe)
+	over, evidence, err := h.ask(asking, org, reason)
 	var obs breaker.Observation
 	switch kind := sfapi.KindOf(err); {
 	case err == nil:
@@ -252,7 +252,8 @@ func describe(err error) string {
 }
 
 // ask makes the call of a probe.
-func (h *holds[TTx]) ask(ctx context.Context, org sfapi.OrgID, probe breaker.Probe) (over bool, evidence []string, err error) {
+func (h *holds[TTx]) ask(ctx context.Context, org sfapi.OrgID, reason breaker.Reason) (over bool, evidence []string, err error) {
+	probe := reason.Rule().Probe
 	if probe == breaker.ProbeToken {
 		source := h.runner.tokens.Source(org)
 		stale, err := source.Token(ctx)
@@ -287,16 +288,35 @@ func (h *holds[TTx]) ask(ctx context.Context, org sfapi.OrgID, probe breaker.Pro
 		if err != nil {
 			return false, nil, err
 		}
+		if reason == breaker.ReasonStorageLimit {
+			return storageLeft(limits)
+		}
 		daily, known := limits["DailyApiRequests"]
 		if probe != breaker.ProbeLimits || !known {
 			return true, nil, nil
 		}
-		usage, _ := client.Usage() // the answer's header has the app's own quota, if any
-		usage.Used, usage.Limit = daily.Max-daily.Remaining, daily.Max
+		// The answer's header is newer than its body, and has the app's own
+		// quota, if any.
+		usage, _ := client.Usage()
+		usage.Used, usage.Limit = max(usage.Used, daily.Max-daily.Remaining), daily.Max
 		share, q := h.budget.left(&usage)
 		if q.limit == 0 {
 			q = quota{used: usage.Used, limit: usage.Limit}
 		}
 		return h.budget.recovered(share), []string{"probe: " + h.budget.evidence(q)}, nil
 	}
+}
+
+// storageLeft reports whether the org has room for data and files again.
+func storageLeft(limits map[string]sfapi.Limit) (over bool, evidence []string, err error) {
+	over = true
+	for _, name := range []string{"DataStorageMB", "FileStorageMB"} {
+		l, known := limits[name]
+		if !known {
+			continue
+		}
+		evidence = append(evidence, fmt.Sprintf("probe: %s has %d of %d left", name, l.Remaining, l.Max))
+		over = over && l.Remaining > 0
+	}
+	return over, evidence, nil
 }

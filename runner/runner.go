@@ -35,6 +35,8 @@ type Runner[TTx any] struct {
 	holds    *holds[TTx]
 	calls    *callLog
 	pulse    *pulse
+	tell     *telemetry
+	untell   func()         // ends the gauges
 	webhook  *webhookSender // nil without Config.Webhook
 	logger   *slog.Logger
 	draining chan struct{} // closed when Stop begins
@@ -80,6 +82,9 @@ func New[TTx any](driver Driver[TTx], config *Config[TTx]) (*Runner[TTx], error)
 		calls: newCallLog(driver.store, cfg.Logger, cfg.FailedCallRetention, cfg.CallCountRetention),
 		pulse: &pulse{deadAfter: cfg.DeadWorkerAfter},
 	}
+	if r.tell, err = newTelemetry(cfg.TracerProvider, cfg.MeterProvider); err != nil {
+		return nil, fmt.Errorf("runner: metrics: %w", err)
+	}
 	rc := river.Config{}
 	if cfg.River != nil {
 		rc = *cfg.River
@@ -97,7 +102,11 @@ func New[TTx any](driver Driver[TTx], config *Config[TTx]) (*Runner[TTx], error)
 		return nil, fmt.Errorf("runner: Config: %w", err)
 	}
 	r.tokens, err = token.New(r.store, r.app, cfg.Sealer, &token.Config{
-		Owner: r.process, Logger: r.logger, OnVerdict: r.holds.refusedToken, OnCall: r.calls.refreshed,
+		Owner: r.process, Logger: r.logger, OnVerdict: r.holds.refusedToken,
+		OnCall: func(ctx context.Context, c *token.Call) {
+			r.calls.refreshed(ctx, c)
+			r.tell.refreshed(ctx, c)
+		},
 		Rate: cfg.TokenRate, Introspect: cfg.Introspect, Mint: r.mint(),
 	})
 	if err != nil {
@@ -155,7 +164,7 @@ func (r *Runner[TTx]) configureRiver(rc *river.Config) error {
 	if rc.SoftStopTimeout == 0 {
 		rc.SoftStopTimeout = cfg.StopTimeout
 	}
-	rc.Middleware = append(slices.Clone(rc.Middleware), &laneInsert{}, &guard[TTx]{runner: r})
+	rc.Middleware = append(slices.Clone(rc.Middleware), &laneInsert{}, &traceInsert{telemetry: r.tell}, &guard[TTx]{runner: r})
 	if cfg.Handlers == nil {
 		return nil
 	}
@@ -244,6 +253,11 @@ func (r *Runner[TTx]) Start(ctx context.Context) error {
 	r.endLoops, r.state = end, started
 	r.looping.Store(true)
 	g := newGate(r)
+	untell, err := r.tell.gauges(r.heldByReason, g.lag)
+	if err != nil { // work goes on without them
+		r.logger.ErrorContext(ctx, "metrics", "error", err)
+	}
+	r.untell = untell
 	reconcile := func(ctx context.Context) { r.holds.reconcile(ctx, g.pressed) }
 	for _, loop := range []func(context.Context){g.run, g.listen, g.watchFinished, r.heartbeat, r.sweep, r.watchOrgs, r.holds.follow, reconcile, r.calls.run, r.calls.prune, r.cancellations, r.pruneEvents, r.schedule} {
 		r.loops.Go(func() { loop(loopCtx) })
@@ -279,6 +293,7 @@ func (r *Runner[TTx]) Stop(ctx context.Context) error {
 		err = errors.Join(err, r.river.StopAndCancel(hard))
 	}
 	r.looping.Store(false)
+	r.untell()
 	r.endLoops()
 	r.loops.Wait()
 	saving, cancelSaving := context.WithTimeout(context.WithoutCancel(ctx), r.config.StopTimeout)

@@ -93,7 +93,7 @@ func newOrg(s *Sim, id ID, n int, c OrgConfig) *Org {
 		tokens:         map[string]*grant{},
 		sessions:       map[string]*session{},
 		locators:       map[string]*cursor{},
-		usage:          usage{limit: cmp.Or(c.DailyLimit, 100_000), perApp: c.PerAppLimit, byApp: map[string]int{}},
+		usage:          usage{limit: cmp.Or(c.DailyLimit, 100_000), perApp: c.PerAppLimit},
 		history:        map[string][]int{},
 		clientUser:     map[string]ID{},
 	}

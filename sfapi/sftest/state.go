@@ -175,7 +175,7 @@ func (o *Org) SetDailyLimit(n int) { o.locked(func() { o.usage.limit = n }) }
 // SetDailyUsage pretends that so many calls were made just now, and forgets
 // the earlier ones.
 func (o *Org) SetDailyUsage(n int) {
-	o.locked(func() { o.usage.buckets = []usageBucket{{time.Now().Truncate(time.Minute), n}} })
+	o.locked(func() { o.usage.buckets = []usageBucket{{minute: time.Now().Truncate(time.Minute), calls: n}} })
 }
 
 // DailyUsage returns the number of API calls of the last 24 hours.

@@ -10,12 +10,12 @@ type usage struct {
 	limit   int
 	perApp  int
 	buckets []usageBucket
-	byApp   map[string]int
 }
 
 type usageBucket struct {
 	minute time.Time
 	calls  int
+	byApp  map[string]int // by client id
 }
 
 func (u *usage) used(now time.Time) int {
@@ -31,14 +31,28 @@ func (u *usage) used(now time.Time) int {
 	return n
 }
 
+// usedBy counts an app's calls of the same 24 hours.
+func (u *usage) usedBy(now time.Time, app *App) int {
+	u.used(now) // forgets what is older
+	n := 0
+	for _, b := range u.buckets {
+		n += b.byApp[app.ClientID]
+	}
+	return n
+}
+
 func (u *usage) count(now time.Time, app *App) {
 	minute := now.Truncate(time.Minute)
 	if n := len(u.buckets); n > 0 && u.buckets[n-1].minute.Equal(minute) {
 		u.buckets[n-1].calls++
 	} else {
-		u.buckets = append(u.buckets, usageBucket{minute, 1})
+		u.buckets = append(u.buckets, usageBucket{minute: minute, calls: 1})
 	}
-	u.byApp[app.ClientID]++
+	b := &u.buckets[len(u.buckets)-1]
+	if b.byApp == nil {
+		b.byApp = make(map[string]int)
+	}
+	b.byApp[app.ClientID]++
 }
 
 // limitInfo is the Sforce-Limit-Info header. See
@@ -48,7 +62,7 @@ func (o *Org) limitInfo(app *App) string {
 	defer o.mu.Unlock()
 	s := fmt.Sprintf("api-usage=%d/%d", o.usage.used(time.Now()), o.usage.limit)
 	if o.usage.perApp > 0 {
-		s += fmt.Sprintf("; per-app-api-usage=%d/%d(appName=%s)", o.usage.byApp[app.ClientID], o.usage.perApp, app.Name)
+		s += fmt.Sprintf("; per-app-api-usage=%d/%d(appName=%s)", o.usage.usedBy(time.Now(), app), o.usage.perApp, app.Name)
 	}
 	return s
 }
