@@ -176,10 +176,17 @@ func ExampleWrites_Retry() {
 	}}
 	receipt, err := s.weir.Write(ctx, write)
 	check(err)
-	done, cancel := s.weir.River().Subscribe(river.EventKindJobCompleted)
+	completed, cancel := s.weir.River().Subscribe(river.EventKindJobCompleted)
 	defer cancel()
+	written := func() {
+		for e := range completed {
+			if e.Job.Kind == (jobs.WriteArgs{}).Kind() {
+				return
+			}
+		}
+	}
 	check(s.weir.Start(ctx))
-	<-done
+	written()
 	rows, err := s.weir.Writes().Records(ctx, org, receipt.ID, &jobs.WriteQuery{Status: jobs.WriteFailed})
 	check(err)
 	fmt.Println(rows[0].ErrorCode)
@@ -187,7 +194,7 @@ func ExampleWrites_Retry() {
 	s.org.Delete("Contact", s.org.Rows("Contact")[0].ID) // somebody tidies up
 	n, err := s.weir.Writes().Retry(ctx, org, receipt.ID)
 	check(err)
-	<-done
+	written()
 	counts, err := s.weir.Writes().Counts(ctx, org, receipt.ID)
 	check(err)
 	fmt.Println(n, counts.Done)

@@ -334,7 +334,11 @@ func TestMaintenanceLies(t *testing.T) {
 
 func testMaintenanceLies[TTx any](t *testing.T, f *fixture[TTx]) {
 	var seen events
-	r := f.running(t, quickProbes, func(c *runner.Config[TTx]) { c.OnEvent = seen.on })
+	r := f.running(t, func(c *runner.Config[TTx]) {
+		// A probe that finds nothing tried since the last one believes the org:
+		// there must be time for the trial, on a busy machine too.
+		c.ProbeMin, c.ProbeMax, c.OnEvent = 2*time.Second, 2*time.Second, seen.on
+	})
 	refused := f.org.Inject(sftest.Static("rows refused", 200, nil, `[{"success":false,"errors":[{"statusCode":"INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE","message":"Updates can't be made during maintenance. Try again when maintenance is complete.","fields":[]}]}]`).On("PATCH", "/composite/sobjects"))
 	receipt, err := r.Write(t.Context(), &jobs.Write{
 		Org: f.orgID, Object: "Contact", Operation: jobs.Upsert, ExternalID: "Ext__c", Records: []contact{{"Ext__c": "a", "LastName": "x"}},

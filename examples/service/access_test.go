@@ -45,14 +45,20 @@ func TestBadConfiguration(t *testing.T) {
 		t.Run(tt.set, func(t *testing.T) {
 			t.Parallel()
 
-			cmd := exec.Command(filepath.Join(binaries, "service"))
-			cmd.Env = environment(t, sqliteURL(t), "https://login.salesforce.com", strings.Split(tt.set, "\n")...)
-			out, err := cmd.CombinedOutput()
-			exit, ok := errors.AsType[*exec.ExitError](err)
-			if !ok || exit.ExitCode() != 2 || !strings.Contains(string(out), tt.name) {
-				t.Errorf("ended with %v and %s", err, out)
-			}
+			ends(t, tt.name, environment(t, sqliteURL(t), "https://login.salesforce.com", strings.Split(tt.set, "\n")...))
 		})
+	}
+}
+
+// ends starts a service that must end with 2 and the name of what is wrong.
+func ends(t *testing.T, name string, env []string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(binaries, "service"))
+	cmd.Env = env
+	out, err := cmd.CombinedOutput()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.ExitCode() != 2 || !strings.Contains(string(out), name) {
+		t.Errorf("ended with %v and %s", err, out)
 	}
 }
 

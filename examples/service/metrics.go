@@ -2,32 +2,33 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/riverqueue/river"
-
-	"github.com/weirhq/weir/runner"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // scrapeTimeout bounds what a scrape asks the database.
 const scrapeTimeout = 5 * time.Second
 
-// metrics are what /metrics shows. Labels are bounded: routes rather than
-// paths, reasons rather than orgs.
+// metrics are what the service adds to the library's own. Labels are bounded:
+// routes rather than paths.
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	jobs     *prometheus.CounterVec
+	tracer   trace.Tracer
 	handler  http.Handler
 }
 
-func newMetrics[TTx any](a *api[TTx]) *metrics {
+func newMetrics[TTx any](t *telemetry, a *api[TTx]) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_http_requests_total", Help: "Requests by route, method and status.",
@@ -35,18 +36,21 @@ func newMetrics[TTx any](a *api[TTx]) *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "weir_http_request_seconds", Help: "Time to answer, by route.", Buckets: prometheus.ExponentialBuckets(.001, 4, 8),
 		}, []string{"route"}),
+		tracer: t.traces.Tracer("github.com/weirhq/weir/examples/service"),
 	}
-	m.jobs = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "weir_jobs_total", Help: "Jobs that this process worked, by kind and what became of them.",
-	}, []string{"kind", "outcome"})
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		m.requests, m.seconds, m.jobs, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &fleet[TTx]{a},
-	)
-	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	t.registry.MustRegister(m.requests, m.seconds, &databaseUp[TTx]{a})
+	m.handler = promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, ErrorLog: scrapeLog{a.logger},
+	})
 	return m
 }
+
+// scrapeLog logs what a scrape could not get: held orgs while the database is
+// away.
+type scrapeLog struct{ logger *slog.Logger }
+
+// Println implements promhttp.Logger.
+func (l scrapeLog) Println(v ...any) { l.logger.Warn("metrics", "error", fmt.Sprint(v...)) }
 
 // statusWriter remembers the status of an answer.
 type statusWriter struct {
@@ -65,15 +69,23 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap serves http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// count counts the requests that next answers, by the routes of mux.
+// count counts and traces the requests that next answers, by the routes of mux.
 func (m *metrics) count(mux *http.ServeMux, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, route := mux.Handler(r)
 		began := time.Now()
+		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := m.tracer.Start(ctx, methodLabel(r.Method)+" "+route, trace.WithSpanKind(trace.SpanKindServer),
+			trace.WithAttributes(attribute.String("http.request.method", methodLabel(r.Method)), attribute.String("http.route", route)))
+		defer span.End()
 		sw := &statusWriter{ResponseWriter: w}
-		next.ServeHTTP(sw, r)
+		next.ServeHTTP(sw, r.WithContext(ctx))
 		if sw.status == 0 {
 			sw.status = http.StatusOK
+		}
+		span.SetAttributes(attribute.Int("http.response.status_code", sw.status))
+		if sw.status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
 		}
 		m.requests.WithLabelValues(route, methodLabel(r.Method), strconv.Itoa(sw.status)).Inc()
 		m.seconds.WithLabelValues(route).Observe(time.Since(began).Seconds())
@@ -89,73 +101,21 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// countJobs counts the jobs that this process works, until ctx ends.
-func countJobs[TTx any](ctx context.Context, m *metrics, client *river.Client[TTx]) {
-	events, cancel := client.Subscribe(river.EventKindJobCompleted, river.EventKindJobFailed, river.EventKindJobCancelled, river.EventKindJobSnoozed)
-	defer cancel()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			m.jobs.WithLabelValues(e.Job.Kind, strings.TrimPrefix(string(e.Kind), "job_")).Inc()
-		}
-	}
-}
+// databaseUp asks the database when it is asked.
+type databaseUp[TTx any] struct{ api *api[TTx] }
 
-// fleet reads what all processes share, when it is asked.
-type fleet[TTx any] struct{ api *api[TTx] }
-
-var (
-	heldOrgs = prometheus.NewDesc("weir_held_orgs", "Orgs that are held, by reason. An org can have several.", []string{"reason"}, nil)
-	scrapeOK = prometheus.NewDesc("weir_database_up", "Whether the database answered this scrape.", nil, nil)
-)
+var scrapeOK = prometheus.NewDesc("weir_database_up", "Whether the database answered this scrape.", nil, nil)
 
 // Describe implements prometheus.Collector.
-func (f *fleet[TTx]) Describe(ch chan<- *prometheus.Desc) {
-	ch <- heldOrgs
-	ch <- scrapeOK
-}
+func (d *databaseUp[TTx]) Describe(ch chan<- *prometheus.Desc) { ch <- scrapeOK }
 
 // Collect implements prometheus.Collector.
-func (f *fleet[TTx]) Collect(ch chan<- prometheus.Metric) {
+func (d *databaseUp[TTx]) Collect(ch chan<- prometheus.Metric) {
 	up := 0.0
-	defer func() { ch <- prometheus.MustNewConstMetric(scrapeOK, prometheus.GaugeValue, up) }()
-	if !f.api.migrated.Load() {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	reasons, err := f.heldByReason(ctx)
-	if err != nil {
-		f.api.logger.WarnContext(ctx, "metrics: held orgs", "error", err)
-		return
+	if d.api.migrated.Load() && d.api.runner.Ping(ctx) == nil {
+		up = 1
 	}
-	for reason, n := range reasons {
-		ch <- prometheus.MustNewConstMetric(heldOrgs, prometheus.GaugeValue, float64(n), reason)
-	}
-	up = 1
-}
-
-func (f *fleet[TTx]) heldByReason(ctx context.Context) (map[string]int, error) {
-	counts := make(map[string]int)
-	p := &runner.OrgListParams{Held: true, Limit: maxOrgs}
-	for {
-		orgs, err := f.api.runner.Orgs().List(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range orgs {
-			for i := range o.Holds {
-				counts[string(o.Holds[i].Reason)]++
-			}
-		}
-		if len(orgs) < p.Limit {
-			return counts, nil
-		}
-		p.After = orgs[len(orgs)-1].ID
-	}
+	ch <- prometheus.MustNewConstMetric(scrapeOK, prometheus.GaugeValue, up)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"riverqueue.com/riverui"
 
 	"github.com/weirhq/weir/jobs"
@@ -73,7 +74,8 @@ type service[TTx any] struct {
 	logger *slog.Logger
 	ui     *riverui.Handler
 
-	metrics *metrics
+	metrics   *metrics
+	telemetry *telemetry
 }
 
 func serve[TTx any](ctx context.Context, cfg *config, logger *slog.Logger, driver runner.Driver[TTx]) error {
@@ -81,6 +83,12 @@ func serve[TTx any](ctx context.Context, cfg *config, logger *slog.Logger, drive
 		App: cfg.app, Sealer: cfg.sealer, Logger: logger, StopTimeout: stopTimeout,
 		ProbeMin: cfg.ProbeMin, ProbeMax: cfg.ProbeMax, DeadWorkerAfter: cfg.DeadWorkerAfter, Overlap: cfg.SyncOverlap,
 	}
+	tell, err := newTelemetry(ctx)
+	if err != nil {
+		return err
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("telemetry", "error", secretsOf(err)) }))
+	rc.TracerProvider, rc.MeterProvider = tell.traces, tell.meters
 	if cfg.SyncOverlap == 0 {
 		rc.Overlap = -1
 	}
@@ -106,9 +114,9 @@ func serve[TTx any](ctx context.Context, cfg *config, logger *slog.Logger, drive
 	}
 	s := &service[TTx]{
 		api:    &api[TTx]{runner: weir, config: cfg, logger: logger},
-		config: cfg, logger: logger, ui: ui,
+		config: cfg, logger: logger, ui: ui, telemetry: tell,
 	}
-	s.metrics = newMetrics(s.api)
+	s.metrics = newMetrics(tell, s.api)
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.ListenAddr)
 	if err != nil {
 		return err
@@ -160,9 +168,6 @@ func (s *service[TTx]) run(ctx context.Context, ln net.Listener) error {
 			failed <- err
 		}
 	})
-	if s.config.Worker {
-		running.Go(func() { countJobs(working, s.metrics, s.api.runner.River()) })
-	}
 	begun := make(chan struct{}) // closed when the worker runs or never will
 	running.Go(func() {
 		defer close(begun)
@@ -197,6 +202,9 @@ func (s *service[TTx]) run(ctx context.Context, ln net.Listener) error {
 		stops.Wait()
 		stopWorking()
 		running.Wait()
+		if err := s.telemetry.close(draining); err != nil {
+			s.logger.WarnContext(draining, "telemetry: not all was sent", "error", secretsOf(err))
+		}
 	}()
 	select {
 	case <-stopped:

@@ -42,6 +42,7 @@ func testService(t *testing.T, sim *simulator, processes int, database string) {
 		{"schedule", schedule},
 		{"sessions expire", expire},
 		{"revoke and reconnect", revoke},
+		{"metrics are there", metricsAreThere},
 		{"disconnect", disconnect},
 		{"no secret in the clear", noSecretInTheClear},
 	} {
