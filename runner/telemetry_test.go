@@ -89,7 +89,7 @@ func testTraces[TTx any](t *testing.T, f *fixture[TTx]) {
 	}
 	for _, s := range all {
 		for _, a := range s.Attributes {
-			if v := a.Value.Emit(); strings.Contains(v, "SELECT") || strings.Contains(v, "!AQ") {
+			if v := a.Value.String(); strings.Contains(v, "SELECT") || strings.Contains(v, "!AQ") {
 				t.Errorf("span %q has %s = %s", s.Name, a.Key, v)
 			}
 		}
@@ -197,7 +197,7 @@ func labels(attributes []attribute.KeyValue) string {
 	}
 	var out []string
 	for _, a := range attributes {
-		out = append(out, string(a.Key)+"="+a.Value.Emit())
+		out = append(out, string(a.Key)+"="+a.Value.String())
 	}
 	slices.Sort(out)
 	return "{" + strings.Join(out, ",") + "}"
