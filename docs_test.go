@@ -92,7 +92,7 @@ func TestLinks(t *testing.T) {
 // in a function whose arguments are what a reader brings.
 func TestDocumentedCode(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("examples", "docs-test-") // in the module, for its versions
+	dir, err := os.MkdirTemp(".", ".docs-test-") // in the module, for its versions
 	if err != nil {
 		t.Fatal(err)
 	}
