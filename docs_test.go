@@ -1,6 +1,7 @@
 package weir_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -92,8 +93,8 @@ func TestLinks(t *testing.T) {
 // in a function whose arguments are what a reader brings.
 func TestDocumentedCode(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp(".", ".docs-test-") // in the module, for its versions
-	if err != nil {
+	const dir = ".docs-test" // in the module, for its versions
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

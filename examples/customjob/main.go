@@ -50,17 +50,17 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "weir-customjob-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // the system empties its temporary folder too
 	db, err := runnersqlite.Open(filepath.Join(dir, "app.db"))
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	keys, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func run(ctx context.Context) error {
 	if err := weir.Start(ctx); err != nil {
 		return err
 	}
-	defer weir.Stop(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, weir.Stop(context.WithoutCancel(ctx))) }()
 
 	var last sfapi.OrgID
 	for range orgs {

@@ -54,7 +54,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context) (err error) {
 	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func run(ctx context.Context) error {
 	if err := weir.Start(ctx); err != nil { // in place of client.Start
 		return err
 	}
-	defer weir.Stop(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, weir.Stop(context.WithoutCancel(ctx))) }()
 
 	org, _, err := weir.Orgs().Connect(ctx, &runner.ConnectParams{RefreshToken: sfapi.Secret(salesforce.Grant()), Label: "Acme"})
 	if err != nil {
