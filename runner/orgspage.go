@@ -5,6 +5,7 @@ import (
 	"cmp"
 	_ "embed"
 	"errors"
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -33,7 +34,17 @@ const defaultOrgsPerPage = 50
 //go:embed orgspage.html
 var orgsPageText string
 
-var orgsPageTemplate = template.Must(template.New("orgs").Parse(orgsPageText))
+var orgsPageTemplate = template.Must(template.New("orgs").Funcs(template.FuncMap{
+	"jobs":    func(n int) string { return counted(n, "job") },
+	"records": func(n int) string { return counted(n, "record") },
+}).Parse(orgsPageText))
+
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
 
 // OrgsHandler returns a page for operators: each org with its lanes, its holds
 // and what ends them, its backlog and its API usage, with buttons to pause,

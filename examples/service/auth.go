@@ -116,6 +116,14 @@ func (g *guard) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.SetCookie(w, newCookie(r, sessionCookie, value, sessionLifetime))
+	if path, _, _ := strings.Cut(next, "?"); path == "/connect" {
+		// It leads on to Salesforce, and browsers hold the page's form-action
+		// against every redirect of what a form has sent.
+		writePage(w, http.StatusOK, messagePage, message{
+			Title: "Logged in", Text: []string{"You are taken to Salesforce."}, Link: next, LinkText: "Continue", Refresh: true,
+		})
+		return
+	}
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 

@@ -85,7 +85,7 @@ func (a *api[TTx]) startConnect(w http.ResponseWriter, r *http.Request) error {
 // finishConnect takes Salesforce's answer, and the grant.
 func (a *api[TTx]) finishConnect(w http.ResponseWriter, r *http.Request) error {
 	refuse := func(status int, text ...string) error {
-		writePage(w, status, messagePage, message{"Not connected", text, "/connect", "Try again"})
+		writePage(w, status, messagePage, message{Title: "Not connected", Text: text, Link: "/connect", LinkText: "Try again"})
 		return nil
 	}
 	var c connecting
@@ -131,7 +131,7 @@ func (a *api[TTx]) finishConnect(w http.ResponseWriter, r *http.Request) error {
 		return refuse(p.status, p.Code+": "+p.Message)
 	}
 	writePage(w, http.StatusOK, messagePage, message{
-		"Connected", []string{"Org " + string(org.ID) + " is connected."}, "/orgs.html", "All orgs",
+		Title: "Connected", Text: []string{"Org " + string(org.ID) + " is connected."}, Link: "/orgs.html", LinkText: "All orgs",
 	})
 	return nil
 }

@@ -15,7 +15,7 @@ input, button { font: inherit; padding: .4rem .6rem; max-width: 100%; box-sizing
 
 var messagePage = template.Must(template.New("message").Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{.Title}} · Weir</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">` + pageStyle + `</head>
+<meta name="viewport" content="width=device-width, initial-scale=1">{{if .Refresh}}<meta http-equiv="refresh" content="0; url={{.Link}}">{{end}}` + pageStyle + `</head>
 <body><main><h1>{{.Title}}</h1>{{range .Text}}<p>{{.}}</p>{{end}}
 {{if .Link}}<p><a href="{{.Link}}">{{.LinkText}}</a></p>{{end}}
 </main></body></html>
@@ -26,6 +26,7 @@ type message struct {
 	Text     []string
 	Link     string
 	LinkText string
+	Refresh  bool // the browser follows the link by itself
 }
 
 // writePage renders a page that nothing from elsewhere can be put into.
