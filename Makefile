@@ -42,6 +42,10 @@ cover: bin/withpg ## Run all tests and show how much of the code they cover.
 bench: bin/withpg ## Run the benchmarks (BENCH=regexp) with a PostgreSQL that flushes to disk.
 	bin/withpg -durable $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout $(TIMEOUT) ./...
 
+.PHONY: load
+load: bin/withpg ## Send the service example 1,000 requests a second for 30 s (LOAD_SECONDS=30).
+	@cd examples/service && LOAD_SECONDS=$${LOAD_SECONDS:-30} ../../bin/withpg $(GO) test -count 1 -v -run TestLoad .
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target in turn (FUZZTIME=60s).
 	@set -eu; \

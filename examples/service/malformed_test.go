@@ -25,6 +25,12 @@ func TestMalformed(t *testing.T) {
 func testMalformed(t *testing.T, sim *simulator, f *fleet) {
 	f.want(http.StatusCreated, "POST", "/orgs", fmt.Sprintf(`{"refresh_token":%q}`, sim.grant(t)))
 	org, other := "/orgs/"+sim.org, "/orgs/00D000000000062EAA"
+	// Another customer's org knows nothing of this one's write.
+	var second struct{ ID string }
+	sim.control(t, "orgs", map[string]any{"config": map[string]any{"Name": "Another"}}, &second)
+	another := &simulator{url: sim.url, org: second.ID}
+	f.want(http.StatusCreated, "POST", "/orgs", fmt.Sprintf(`{"refresh_token":%q}`, another.grant(t)))
+	foreign := f.want(http.StatusAccepted, "POST", "/orgs/"+another.org+"/writes", `{"object":"Contact","operation":"insert","records":[{"LastName":"x"}]}`).text("write_id")
 	w := func(rest string) string { return `{"object":"Contact","operation":"insert",` + rest + `}` }
 	record := func(r string) string { return w(`"records":[` + r + `]`) }
 	for _, tt := range []struct {
@@ -111,6 +117,13 @@ func testMalformed(t *testing.T, sim *simulator, f *fleet) {
 		{"POST", org + "/writes", record(`{"A":"` + strings.Repeat("x", 17<<20) + `"}`), 413, "too_large", "", nil},
 		{"POST", org + "/writes", record(`{"A":1}`), 400, "invalid_field", "Idempotency-Key", []string{"Idempotency-Key", strings.Repeat("k", 300)}},
 		{"GET", org + "/writes/1", "", 404, "write_not_found", "", nil},
+		{"GET", org + "/writes/" + foreign, "", 404, "write_not_found", "", nil},
+		{"POST", org + "/writes/" + foreign + "/retry", "", 404, "write_not_found", "", nil},
+		{"POST", org + "/writes", record(`{"A":` + strings.Repeat("[", 20_000)), 400, "invalid_json", "", nil},
+		{"POST", org + "/writes", record(`{"A":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + "}"), 400, "invalid_json", "", nil},
+		{"POST", org + "/writes", record(`{"A\u0000":1}`), 400, "invalid_field", "records[0]", nil},
+		{"POST", org + "/writes", record("{\"A\":\"\xff\"}"), 400, "invalid_json", "", nil},
+		{"POST", org + "/writes", record(`{"A":1}`), 400, "invalid_field", "Idempotency-Key", []string{"Idempotency-Key", "\xff\xfe"}},
 		{"GET", org + "/writes/-1", "", 404, "write_not_found", "", nil},
 		{"GET", org + "/writes/1?status=lost", "", 400, "invalid_field", "status", nil},
 		{"GET", org + "/writes/1?limit=2001", "", 400, "invalid_field", "limit", nil},
