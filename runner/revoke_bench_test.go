@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -8,16 +9,19 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/weirhq/weir/jobs"
 	"github.com/weirhq/weir/runner"
 	"github.com/weirhq/weir/runner/runnerpgx"
+	"github.com/weirhq/weir/sfapi"
 )
 
 // BenchmarkRevoke revokes an org with 50,000 waiting jobs and 200 running ones,
 // noticed by a process that runs none of them. "ends-ms" is from the hold to the
 // last running job's context having ended, "told-s" to the event, which comes
 // when all is cancelled; the time of an operation has the call before it too,
-// which asks again whether the grant is really gone. Beside it River's JobCancel,
-// one by one.
+// which asks again whether the grant is really gone. "others-ratio" is what of
+// another org's fifty jobs a second ran meanwhile, against before. Beside it
+// River's JobCancel, one by one.
 func BenchmarkRevoke(b *testing.B) {
 	const waiting, running, oneByOne = 50_000, 200, 2_000
 	for b.Loop() {
@@ -27,7 +31,12 @@ func BenchmarkRevoke(b *testing.B) {
 		var started atomic.Int64
 		causes := make(chan error, running)
 		f.addBlocked(&started, causes)
-		r := f.running(b, func(c *runner.Config[pgx.Tx]) { c.SyncWindow, c.SyncWorkers = running, running })
+		var others atomic.Int64
+		jobs.AddWorker(f.handlers, func(context.Context, *sfapi.Client, *river.Job[ask]) error {
+			others.Add(1)
+			return nil
+		})
+		r := f.running(b, func(c *runner.Config[pgx.Tx]) { c.SyncWindow, c.SyncWorkers = running, running+8 })
 		cfg := f.config(b)
 		cfg.Handlers = nil
 		other, err := runner.New(runnerpgx.New(pool), cfg)
@@ -48,6 +57,11 @@ func BenchmarkRevoke(b *testing.B) {
 		if err := runner.Call(other, b.Context(), f.orgID); err != nil {
 			b.Fatal(err)
 		}
+		stopOthers := f.workAnother(b, r)
+		rate := func(from time.Time, n int64) float64 { return float64(others.Load()-n) / time.Since(from).Seconds() }
+		n, from := others.Load(), time.Now()
+		eventually(b, "jobs of another org run", func() bool { return others.Load()-n >= 100 })
+		before := rate(from, n)
 		f.org.ExpireSessions()
 		f.org.RevokeAll()
 		ended := make(chan time.Time, 1)
@@ -58,12 +72,15 @@ func BenchmarkRevoke(b *testing.B) {
 			ended <- time.Now()
 		}()
 
+		n, from = others.Load(), time.Now()
 		b.StartTimer()
 		if err := runner.Call(other, b.Context(), f.orgID); err == nil {
 			b.Fatal("a call for a revoked org succeeded")
 		}
 		b.StopTimer()
 		done := time.Now()
+		b.ReportMetric(rate(from, n)/before, "others-ratio")
+		stopOthers()
 		org, err := r.Orgs().Get(b.Context(), f.orgID)
 		if err != nil {
 			b.Fatal(err)
@@ -95,6 +112,33 @@ func BenchmarkRevoke(b *testing.B) {
 		b.ReportMetric(oneByOne/time.Since(begun).Seconds(), "JobCancel/s")
 		b.StartTimer()
 	}
+}
+
+// workAnother has jobs of another org enqueued, fifty a second, until it is told
+// to stop.
+func (f *fixture[TTx]) workAnother(b *testing.B, r *runner.Runner[TTx]) (stop func()) {
+	b.Helper()
+	org, _, err := r.Orgs().Connect(b.Context(), &runner.ConnectParams{RefreshToken: sfapi.Secret(f.sim.AddOrg(nil).Grant())})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for tick := time.NewTicker(20 * time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				if _, err := r.Insert(ctx, ask{Org: org.ID}, nil); err != nil && ctx.Err() == nil {
+					b.Error(err)
+				}
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
 }
 
 // scheduledMany are jobs that nobody works now.

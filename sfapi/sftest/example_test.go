@@ -1,6 +1,7 @@
 package sftest_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -132,4 +133,16 @@ func ExampleOrg_Writes() {
 		fmt.Println(resp.StatusCode, w.Operation, w.Object, w.Key, w.Fields["Name"])
 	}
 	// Output: 201 upsert Account k1 Acme
+}
+
+// What a program logged holds none of the secrets that were about.
+func ExampleLeaks() {
+	sim := sftest.New(nil)
+	session := sim.AddOrg(nil).AccessToken()
+	logged := []byte("GET /limits with " + base64.StdEncoding.EncodeToString([]byte("Bearer "+session)))
+	fmt.Println(len(sftest.Leaks(logged, sim.Secrets()...)))
+	fmt.Println(len(sftest.Leaks([]byte("GET /limits with REDACTED"), sim.Secrets()...)))
+	// Output:
+	// 1
+	// 0
 }
