@@ -126,17 +126,12 @@ func newEvent(org sfapi.OrgID, e breaker.EmitEvent) *Event {
 }
 
 func (r *Runner[TTx]) schemaChangedTx(ctx context.Context, tx TTx, c *jobs.SchemaChange) error {
-	r.logger.InfoContext(ctx, "schema changed", "org", c.Org, "object", c.Object,
-		"added", len(c.Added), "removed", len(c.Removed), "retyped", len(c.Retyped))
 	return r.emitTx(ctx, tx, &Event{
 		Version: EventVersion, Type: EventSchemaChanged, Org: c.Org, At: time.Now().UTC(), Object: c.Object, Schema: c,
 	})
 }
 
 func (r *Runner[TTx]) writeFailedTx(ctx context.Context, tx TTx, f *jobs.WriteFailure) error {
-	r.logger.WarnContext(ctx, "write failed", "org", f.Org, "object", f.Object, "write_id", f.WriteID,
-		"accepted", f.Accepted, "failed", f.Failed, "unknown", f.Unknown, "code", f.ErrorCode)
-	r.tell.failed(ctx, f)
 	return r.emitTx(ctx, tx, &Event{
 		Version: EventVersion, Type: EventWriteFailed, Org: f.Org, At: time.Now().UTC(), Object: f.Object, Write: f,
 	})
@@ -198,14 +193,36 @@ type eventWorker[TTx any] struct {
 
 // Work delivers one event; an error has it delivered again later.
 func (w *eventWorker[TTx]) Work(ctx context.Context, job *river.Job[eventArgs]) error {
-	if w.runner.config.OnEvent == nil {
+	r := w.runner
+	noted := job.Attempt == 1 && (job.Args.Type == EventSchemaChanged || job.Args.Type == EventWriteFailed)
+	if r.config.OnEvent == nil && !noted {
 		return nil
 	}
-	e, err := w.runner.event(ctx, job.Args.Event)
+	e, err := r.event(ctx, job.Args.Event)
 	if err != nil {
 		return err
 	}
-	return w.runner.config.OnEvent(ctx, e)
+	if noted {
+		r.note(ctx, e)
+	}
+	if r.config.OnEvent == nil {
+		return nil
+	}
+	return r.config.OnEvent(ctx, e)
+}
+
+// note logs and counts what nothing else does: here, and not where the event
+// was stored, for that transaction may be rolled back and tried again.
+func (r *Runner[TTx]) note(ctx context.Context, e *Event) {
+	if c := e.Schema; c != nil {
+		r.logger.InfoContext(ctx, "schema changed", "org", e.Org, "object", e.Object,
+			"added", len(c.Added), "removed", len(c.Removed), "retyped", len(c.Retyped))
+	}
+	if f := e.Write; f != nil {
+		r.logger.WarnContext(ctx, "write failed", "org", e.Org, "object", e.Object, "write_id", f.WriteID,
+			"accepted", f.Accepted, "failed", f.Failed, "unknown", f.Unknown, "code", f.ErrorCode)
+		r.tell.failed(ctx, f)
+	}
 }
 
 // event reads an event that is to be delivered.

@@ -110,7 +110,7 @@ func (t *telemetry) gauges(held func(context.Context) (map[breaker.Reason]int, e
 func (t *telemetry) called(ctx context.Context, c *sfapi.Call) {
 	ended := time.Now()
 	t.span(ctx, c, ended)
-	if codeOfSession(c) {
+	if isInvalidSession(c) {
 		t.sessions.add(c.Org, ended)
 	}
 	if t.calls.Enabled(ctx) {
@@ -121,7 +121,7 @@ func (t *telemetry) called(ctx context.Context, c *sfapi.Call) {
 	}
 }
 
-func codeOfSession(c *sfapi.Call) bool {
+func isInvalidSession(c *sfapi.Call) bool {
 	if c.Kind == sfapi.KindNone {
 		return false
 	}

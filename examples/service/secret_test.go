@@ -200,16 +200,13 @@ func noSecretInTheClear(t *testing.T, f *fleet, sim *simulator, org string) {
 		t.Errorf("in the clear:\n%s", strings.Join(found, "\n"))
 	}
 
-	// That it would be found, is found: each secret, in each place.
-	for where := range s.seen {
-		for _, secret := range list {
-			planted := &secrets{seen: make(map[string]*bytes.Buffer)}
-			planted.saw(where, s.seen[where].String(), "x"+secret+"y")
-			if len(planted.leaks([]string{secret})) != 1 {
-				t.Fatalf("a secret in %s would not be found", where)
-			}
+	// Each of them would be found among what was seen.
+	for _, secret := range list {
+		planted := &secrets{seen: make(map[string]*bytes.Buffer)}
+		planted.saw("logs", s.seen["logs"].String(), "x"+secret+"y")
+		if len(planted.leaks([]string{secret})) != 1 {
+			t.Errorf("%.8s… would not be found", secret)
 		}
-		break // the places differ in nothing but their names
 	}
 }
 
