@@ -307,16 +307,12 @@ func (h *holds[TTx]) ask(ctx context.Context, org sfapi.OrgID, reason breaker.Re
 	}
 }
 
-// storageLeft reports whether the org has room for data and files again.
+// storageLeft reports whether the org has room for data again. Room for files is
+// another matter: an org without any takes records all the same.
 func storageLeft(limits map[string]sfapi.Limit) (over bool, evidence []string, err error) {
-	over = true
-	for _, name := range []string{"DataStorageMB", "FileStorageMB"} {
-		l, known := limits[name]
-		if !known {
-			continue
-		}
-		evidence = append(evidence, fmt.Sprintf("probe: %s has %d of %d left", name, l.Remaining, l.Max))
-		over = over && l.Remaining > 0
+	l, known := limits["DataStorageMB"]
+	if !known {
+		return true, nil, nil
 	}
-	return over, evidence, nil
+	return l.Remaining > 0, []string{fmt.Sprintf("probe: %d of %d MB of data storage are left", l.Remaining, l.Max)}, nil
 }

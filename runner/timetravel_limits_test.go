@@ -124,6 +124,32 @@ func TestTimeTravelBudget(t *testing.T) {
 	})
 }
 
+// An org without room for data is held until there is some: it is not let go
+// for a write that is refused again.
+func TestTimeTravelStorage(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *timeTravel) {
+		start(t, w.runner)
+		w.org.SetStorageFull(true)
+		full := time.Now()
+		w.upsert(t, "a", "1")
+		time.Sleep(2 * time.Hour)
+		if hold := w.mustHold(t, breaker.ReasonStorageLimit); hold.Lanes != breaker.LanesOf(breaker.Write) {
+			t.Errorf("hold %+v", hold)
+		}
+		if n := len(w.calls(full, isWrite)); n != 1 {
+			t.Errorf("%d writes were tried without room", n)
+		}
+		if job := w.ended(t, w.runner, w.insertSync(t)); job.State != "completed" {
+			t.Errorf("a sync is %s", job.State)
+		}
+		w.org.SetStorageFull(false)
+		time.Sleep(15*time.Minute + resumed)
+		w.inOrder(t, map[string][]string{"a": {"1"}})
+		w.noAttemptBurned(t)
+		w.wantEvents(t, "org.held storage_limit", "org.resumed storage_limit")
+	})
+}
+
 // Too many logins in an hour: the token endpoint is left alone until the time
 // that the hold names is over, and then asked once.
 func TestTimeTravelLoginRate(t *testing.T) {
